@@ -66,18 +66,16 @@ class Request:
         overwrite: Replace an existing bundle.
         name: The network's name in the manifest; None: the source's file name.
         sign: PEM file of a private key that signs the bundle, see `format.signature`; None: it is not signed.
-        arch: What builds the network for a state dict: "MODULE:CALLABLE", "FILE.py:CALLABLE", a torchvision name, alone or as
-            "torchvision:NAME", "timm:NAME", or "hf:FOLDER" with transformers' config.json.
+        arch: Builds the network of weights: "MODULE:CALLABLE", "FILE.py:CALLABLE", "torchvision:NAME", "timm:NAME", "hf:FOLDER".
         arch_options: Keyword arguments of that callable that a state dict does not hold.
         trust_code: Allow sources that run code from the file when they are read: pickled modules, TorchScript, `.pt2`.
         trust_pickle: The old name of `trust_code`; it is accepted, but not kept as a field.
         input_shape: (C,H,W) of one image, or (C,D,H,W) of one volume; needed if the source does not state it.
-        input: "NAME=FILE.npy" or "NAME=NUMBER" builds an input in; "NAME=array": it is no image, and is given at run time;
-            "NAME=array:4x8:int64" states its shape and type for torch's sources, which do not.
-        input_image: "NAME" or "NAME:KEY=VALUE": an input is a further image; keys are fields of the preprocessing, `preprocess`
-            and `shape`.
+        input: "NAME=FILE.npy" or "NAME=NUMBER" builds an input in; "NAME=array:4x8:int64": given at run time (torch needs both).
+        input_image: "NAME" or "NAME:KEY=VALUE": a further image; keys are fields of the preprocessing, `preprocess` and `shape`.
         explain_input: The image input to explain, if there are several.
         output: The source's output to explain, if there are several.
+        memory: MiB that the tensors of one image may take beside what its size and the weights explain, see `passes.bounded`.
         preprocess: Recipe of `bundle.recipes`; None: what the source states. Needed for floats if the source states none.
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
         task: What the explained output holds; None: classes, or what the graph shows (dense scores, an embedding of length 1).
@@ -188,6 +186,9 @@ class Request:
         str | None,
         Option(_NETWORK, "the image to explain, of several (default: the first); A,B: the pixels of B, too", "NAME"),
     ] = None
+    memory: Annotated[
+        int, Option(_NETWORK, "MiB for an image's tensors beside what its size explains (default: 64)", "MIB")
+    ] = 64
     output: Annotated[str | None, Option(_NETWORK, "the output to explain, if the network has several", "NAME")] = None
     preprocess: Annotated[
         Preset | None,
@@ -338,13 +339,17 @@ def check(request: Request) -> None:
             raise RequestError(f"{flag} takes a name; got {value!r}")
         if isinstance(value, str) and not value.isprintable():  # also refuses bytes that are no text
             raise RequestError(f"{flag} takes printable text; got {value!r}")
+    if type(request.memory) is not int or request.memory < 0:
+        raise RequestError(f"--memory takes MiB, a number; got {request.memory!r}")
     if request.task not in (None, "classes", "numbers", "embedding"):
         raise RequestError(f"--task is classes, numbers or embedding, not {request.task!r}")
     if request.classes is not None and request.task not in (None, "classes"):
         raise RequestError(f"--classes makes the network a classifier; --task {request.task} is something else")
     if request.logit_scale is not None and request.classes is None:
         raise RequestError("--logit-scale is for --classes, which is not given")
-    if not isinstance(request.arch_options, Mapping) or not all(map(_is_name, request.arch_options)):
+    if not isinstance(request.arch_options, Mapping) or not all(
+        isinstance(key, str) and key.isidentifier() for key in request.arch_options
+    ):
         raise RequestError(
             f"--arch-options takes names and values, for example aux_logits=false; got {request.arch_options!r}"
         )
@@ -390,7 +395,3 @@ def _check_maps(request: Request) -> None:
         raise RequestError(f"--require-sanity: {why}")
     if not isinstance(request.sanity_limit, (int, float)) or not 0 < request.sanity_limit <= 1:
         raise RequestError(f"--sanity-limit is above 0 and at most 1; got {request.sanity_limit!r}")
-
-
-def _is_name(key: Any) -> bool:
-    return isinstance(key, str) and key.isidentifier()

@@ -32,6 +32,7 @@ Numbers = NDArray[np.float64]
 _SIDE = 4  # patches along a side
 _SIDE_OF_VOLUMES = 3
 _CELLS = 9  # fewer cells are too few for a correlation
+_MOST = 1 << 16  # cells; of a larger map as many rows and columns are left out, evenly, as leave no more
 _TOGETHER = 1 << 28  # bytes of the maps that one run gives
 _CLEAR, _SHARE, _MIXED, _NEARLY = -0.55, 0.3, -0.1, 0.8
 
@@ -131,7 +132,7 @@ def noise_for(clean: CleanGraph) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]
 def _answers(
     clean: CleanGraph, maps: Sequence[tuple[ir.Value, Grid]], images: NDArray[Any], further: Mapping[str, NDArray[Any]]
 ) -> tuple[Numbers, list[Numbers]]:
-    """The patches' centres [P,2] (in volumes [P,3]), and the change of each cell of each map, [P,h,w]."""
+    """The patches' centres [P,2] (in volumes [P,3]), and the change of each cell of each map that `_thinned` leaves, [P,h,w]."""
     targets = [target for target, _ in maps]
     needed, image = ancestors(targets), clean.image_of(targets[0])
     others = [value for value in clean.graph.inputs if value in needed and value is not image]
@@ -151,7 +152,8 @@ def _answers(
     axes = sides(image, clean.shapes.two[str(image.name)][1:])
     size = [images.shape[axis] for axis in axes]
     counts = _counts(size)
-    base = run_single(session, images[:1], further)
+    cells = [(slice(None), slice(None), *_thinned(grid.shape[1:])) for _, grid in maps]
+    base = [result.astype(np.float64) for result in _results(session, names, cells, images[:1], further)]
     centres: list[list[float]] = []
     answers: list[list[Numbers]] = [[] for _ in names]
     for place in np.ndindex(*counts):
@@ -160,11 +162,29 @@ def _answers(
             where[axis] = slice(k * n // m, (k + 1) * n // m)
         changed = images[:1].copy()
         changed[tuple(where)] = images[1:][tuple(where)]
-        results = run_single(session, changed, further)
-        for name, changes in zip(names, answers, strict=True):
-            changes.append(np.abs(results[name].astype(np.float64) - base[name]).sum(axis=(0, 1)))
+        results = _results(session, names, cells, changed, further)
+        for result, before, changes in zip(results, base, answers, strict=True):
+            changes.append(np.abs(result - before).sum(axis=(0, 1)))
         centres.append([(k + 0.5) / m for k, m in zip(place, counts, strict=True)])
     return np.array(centres), [np.array(changes) for changes in answers]
+
+
+def _results(
+    session: Any,
+    names: Sequence[str],
+    cells: Sequence[tuple[slice, ...]],
+    image: NDArray[Any],
+    further: Mapping[str, Any],
+) -> list[NDArray[Any]]:
+    """The maps' cells for one image."""
+    results = run_single(session, image, further)
+    return [results[name][part].copy() for name, part in zip(names, cells, strict=True)]  # a view would keep the whole
+
+
+def _thinned(shape: Sequence[int]) -> tuple[slice, ...]:
+    """Which rows and columns of a map are looked at: all, or every n-th, as many along each axis as `_MOST` allows."""
+    most = round(_MOST ** (1 / len(shape)))
+    return tuple(slice(None, None, -(-side // most)) for side in shape)
 
 
 def _counts(size: Sequence[int]) -> list[int]:
@@ -174,7 +194,8 @@ def _counts(size: Sequence[int]) -> list[int]:
 
 def _place(logs: Numbers, centres: Numbers, shape: Sequence[int]) -> Followed:
     """Compare the answers [P,cells], each cell's mean taken out, with distances to the cells and to a raster of other places."""
-    own, raster = _points(*shape), _points(*(2 * _SIDE,) * len(shape))
+    kept = [np.arange(side)[part] for side, part in zip(shape, _thinned(shape), strict=True)]
+    own, raster = _points(shape, kept), _points((2 * _SIDE,) * len(shape))
     there = _distances(centres, raster)
     there -= there.mean(axis=0)
     # correlation of each cell with each place, [cells, places]; a cell without any answer has none
@@ -186,14 +207,17 @@ def _place(logs: Numbers, centres: Numbers, shape: Sequence[int]) -> Followed:
     return Followed(
         _correlation(logs, _distances(centres, own)),
         _correlation(logs, _distances(centres, raster[best])),
-        tuple(map(int, np.unravel_index(worst, tuple(shape)))),
+        tuple(int(of[i]) for of, i in zip(kept, np.unravel_index(worst, [len(of) for of in kept]), strict=True)),
         tuple(map(float, raster[best[worst]])),
     )
 
 
-def _points(*sides: int) -> Numbers:
-    """The centres of a grid's cells, row by row, as shares of the sides, [cells,2] or [cells,3]."""
-    centres = np.meshgrid(*((np.arange(side) + 0.5) / side for side in sides), indexing="ij")
+def _points(shape: Sequence[int], kept: Sequence[NDArray[Any]] | None = None) -> Numbers:
+    """The centres of a grid's cells, row by row, as shares of the sides, [cells,2] or [cells,3].
+
+    `kept` are the rows and columns that are meant; None: all."""
+    kept = [np.arange(side) for side in shape] if kept is None else kept
+    centres = np.meshgrid(*((of + 0.5) / side for of, side in zip(kept, shape, strict=True)), indexing="ij")
     return np.stack([each.ravel() for each in centres], axis=1)
 
 

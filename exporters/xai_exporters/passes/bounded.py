@@ -1,7 +1,9 @@
 """Refuses a network that could take any memory or time, before it runs: its shapes are measured by running it.
 
 The runtime's guard decides, which would refuse the bundle's graphs, too. It computes the size of every tensor for a batch; see
-`xai_deploy.format.guard.expansion` for its limits.
+`xai_deploy.format.guard.expansion` for its limits. An export keeps all tensors of several images in several copies (gradients,
+relevance, both runtimes, float64): up to 60 times what is alive at once for one image. So the tensors of one image have a limit of
+their own, 4 * weights + 512 * image + what the request allows.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from xai_deploy.errors import UnsafeGraphError
-from xai_deploy.format.guard.expansion import HARMFUL, Expansion
+from xai_deploy.format.guard.expansion import HARMFUL, OF_FILE, OF_IMAGE, Expansion
 from xai_deploy.format.guard.messages import parse
 from xai_deploy.format.guard.shapes import rules
 
@@ -23,12 +25,13 @@ _SUPPRESSED = (
 _BATCHES = (1, 3)  # the largest at which shapes are measured; a size may be a power of the batch
 
 
-def require_bounded(model: ir.Model, numbers: int) -> None:
+def require_bounded(model: ir.Model, numbers: int, memory: int) -> None:
     """Refuse it. It holds standard operators only, and its batch is open or 1.
 
     Args:
         model: The model; not changed.
         numbers: How many numbers it takes for one image.
+        memory: MiB that the tensors of an image may take beside what its image and its weights explain.
 
     Raises:
         GraphError: It would take more memory or work than its weights and its image explain, a tensor's size depends on the image's
@@ -46,13 +49,22 @@ def require_bounded(model: ir.Model, numbers: int) -> None:
     image = model.graph.inputs[0]
     one = image.shape is not None and image.shape[0] == 1
     size = numbers * 4  # as float32
+    suppresses = any(node.op_type == "NonMaxSuppression" for node in model.graph)
     try:
         # a large window is clipped once its input has been measured (`clipped_pooling`); ONNX Runtime, which measures, clips it too
         expansion = Expansion(parse(data), data, size, {}, windows=False)
-        for batch in _BATCHES[:1] if one else _BATCHES:
+        most, node = expansion.check(_BATCHES[0])
+        for batch in () if one else _BATCHES[1:]:
             expansion.check(batch)
     except UnsafeGraphError as error:
         why = "" if str(error).endswith(HARMFUL) else ", since it could take any memory or time"
-        suppresses = any(node.op_type == "NonMaxSuppression" for node in model.graph)
         advice = f"; {_SUPPRESSED}" if suppresses else ""
         raise GraphError(f"the network is not run{why}: {error}{advice}") from None
+    limit = OF_FILE * len(data) + OF_IMAGE * size + (memory << 20)
+    needed = -(-most >> 20)
+    if most > limit and not suppresses:  # what follows a suppression is bounded from above alone, and is smaller
+        raise GraphError(
+            f"the network is not run: its tensors take {needed} MiB at once for one image, the largest that of {node}, more than "
+            f"the {limit >> 20} MiB that its weights and its image explain, and an export takes up to 60 times as much; "
+            f"--memory {needed} allows it"
+        )

@@ -182,7 +182,7 @@ def _clean(
     for index, node in enumerate(graph):
         node.name = node.name or f"{node.op_type}_{index}"
     try:
-        require_bounded(model, sum(map(numbers_of, graph.inputs)))
+        require_bounded(model, sum(map(numbers_of, graph.inputs)), asked.memory)
         shapes = measure(model)
         if one_because is None and was_fixed:
             _require_results_per_image(graph, shapes)

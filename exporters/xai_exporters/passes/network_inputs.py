@@ -45,12 +45,14 @@ class Asked:
         images: Further image inputs, and what is stated of their preprocessing as text.
         arrays: Inputs that are no images, and what is stated of their shape as text, "" for nothing.
         order: The names of all inputs in the source's order, if an earlier pass has changed it.
+        memory: As `memory` of `bounded.require_bounded`.
     """
 
     explain: str | None = None
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     arrays: Mapping[str, str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    memory: int = Request.memory
 
 
 def explained_images(request: Request) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ def asked_of(request: Request) -> Asked:
         images[found[1]] = {key: value for key, _, value in pairs}
     found_arrays = [found for text in request.input if (found := _ARRAY.fullmatch(text)) is not None]
     arrays = {found[1]: found[2] or "" for found in found_arrays}
-    return Asked(next(iter(explained_images(request)), None), images, arrays)
+    return Asked(next(iter(explained_images(request)), None), images, arrays, memory=request.memory)
 
 
 def free_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

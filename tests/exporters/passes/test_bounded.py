@@ -1,5 +1,6 @@
 """Networks that could take any memory are not run: `bounded.py`."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -80,7 +81,39 @@ def test_an_operator_of_unknown_size() -> None:
     b = o.Build()
     b("SequenceAt", b("SplitToSequence", "image", name="parts"), b.weight(0), out="y")
     with pytest.raises(GraphError, match="node 'parts' is SplitToSequence: how large its result becomes is not known"):
-        require_bounded(ir.from_proto(b.model("y")), 3 * 16 * 20)
+        require_bounded(ir.from_proto(b.model("y")), 3 * 16 * 20, 64)
+
+
+GROWTH: dict[str, Callable[[o.Build, str], str]] = {
+    "Resize": lambda b, x: b("Resize", x, "", b.weight(np.array([1, 1, 60000, 1], np.float32)), mode="nearest"),
+    "Pad": lambda b, x: b("Pad", x, b.weight([0, 0, 0, 0, 0, 0, 360000, 0])),
+    "Tile": lambda b, x: b("Tile", x, b.weight([1, 1, 60000, 1])),
+    "Expand": lambda b, x: b("Expand", b("ReduceMean", x, b.weight([2, 3])), b.weight([1, 1, 60000, 320])),
+    "ConvTranspose": lambda b, x: b("ConvTranspose", x, b.weight(np.ones((6, 6, 2, 1), np.float32)), strides=[60000, 1]),
+    "MatMul": lambda b, x: b("MatMul", b("Reshape", x, b.weight([0, 6, 80, 1])), b.weight(np.ones((6, 1, 60000), np.float32))),
+    "Einsum": lambda b, x: b("Einsum", x, b.weight(np.ones(60000, np.float32)), equation="nchw,k->nchwk"),
+    "Mul": lambda b, x: b("Mul", b("Reshape", x, b.weight([0, 6, 80, 1])), b.weight(np.ones((1, 1, 1, 60000), np.float32))),
+    "Gather": lambda b, x: b("Gather", x, b.weight(np.zeros(1000000, np.int64)), axis=2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GROWTH)
+def test_what_grows_is_bounded_as_a_whole(kind: str) -> None:
+    """Each result alone is within what a runtime takes; an export would keep it 60 times."""
+    model = added(GROWTH[kind])
+    says = rf"its tensors take (\d+) MiB at once for one image, the largest that of node '{kind.lower()}_.*--memory \1 allows it"
+    with pytest.raises(GraphError, match="the network is not run: .*" + says) as refused:
+        clean(model, None)
+    needed = re.findall(r"--memory (\d+) ", str(refused.value))[0]
+    require_bounded(ir.from_proto(model), 3 * 16 * 20, int(needed))
+
+
+def test_a_large_image_explains_large_tensors() -> None:
+    b = o.Build()
+    model = b.model(b.linear(b.pooled(b.features()), out="scores"))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 2160
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 3840
+    require_bounded(ir.from_proto(model), 3 * 2160 * 3840, 0)
 
 
 class Same(torch.nn.Module):

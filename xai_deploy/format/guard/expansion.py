@@ -16,7 +16,7 @@ from .shapes import Harmful, Known, Run, Unknowable
 from .tensors import size_of
 
 BASE = 512 << 20  # bytes
-OF_FILE, _OF_IMAGE = 4, 512
+OF_FILE, OF_IMAGE = 4, 512
 _WORK = 1 << 42  # multiplications per image; a ViT-H's forward and backward pass on 518 x 518 pixels takes 3e12
 
 
@@ -55,19 +55,23 @@ class Expansion:
         self._last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
         self._last |= {port.name: len(graph.nodes) for port in graph.outputs}
 
-    def check(self, batch: int) -> None:
+    def check(self, batch: int) -> tuple[int, str]:
         """Refuse a graph that would need too much.
 
         Args:
             batch: Images at once.
 
+        Returns:
+            The most bytes that tensors alive at once take, constants aside, and the node that gives the largest of these.
+
         Raises:
             UnsafeGraphError: The graph would need too much, or its sizes can't be computed before it runs.
         """
         inputs = {port.name: Known(self._shape(port, batch), size_of(port.dtype)) for port in self._graph.inputs}
-        limit = self._constant_limit + batch * (BASE + _OF_IMAGE * self._image)
+        limit = self._constant_limit + batch * (BASE + OF_IMAGE * self._image)
         constants, alive, work = 0, 0, 0
         living: dict[str, int] = {}
+        most = largest = (0, "")
         try:
             for i, (node, outputs) in enumerate(self._run.results(inputs)):
                 work += sum(known.work * known.count for known in outputs)
@@ -80,6 +84,9 @@ class Expansion:
                         living[name] = need
                         alive += need
                         self._bound(node, known, alive + constants, limit)
+                        largest = max(largest, (need, str(node)))
+                        if alive > most[0]:
+                            most = alive, largest[1]
                 for name in node.inputs + node.outputs:
                     if name in living and self._last.get(name, -1) <= i:  # -1: nobody reads it
                         alive -= living.pop(name)
@@ -89,6 +96,7 @@ class Expansion:
             raise UnsafeGraphError(f"{error}; {HARMFUL}") from None
         except Unknowable as error:
             raise UnsafeGraphError(f"{error}; how much memory it needs is not known") from None
+        return most
 
     def _shape(self, port: ParsedPort, batch: int) -> tuple[int, ...]:
         """The sizes of an input: each from the graph, else from the manifest, else the batch."""
