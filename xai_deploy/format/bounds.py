@@ -24,7 +24,8 @@ from .graphs import (
 from .layers import at_level
 from .manifest import Manifest, regions
 
-_SIDE = 65_535  # pixels, positions, channels
+SIDE = 65_535
+"""The most pixels, positions and channels along an axis."""
 _ELEMENTS = 1 << 26  # numbers in one tensor of one image: 256 MiB in float32
 _CLASSES = 1 << 20
 _TABLE = 1 << 27  # numbers in a table of classes by channels, or by positions
@@ -148,20 +149,20 @@ def port_fault(manifest: Manifest, level: int = 0) -> str | None:
 def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
     """Yield (place, number, the largest value allowed) for each bounded number."""
     image, (channels, *places) = manifest.input, manifest.target.shape
-    yield "manifest.input.channels", image.channels, _SIDE
-    yield "manifest.input.height", image.height, _SIDE
-    yield "manifest.input.width", image.width, _SIDE
-    yield "manifest.input.depth", image.depth or 1, _SIDE
+    yield "manifest.input.channels", image.channels, SIDE
+    yield "manifest.input.height", image.height, SIDE
+    yield "manifest.input.width", image.width, SIDE
+    yield "manifest.input.depth", image.depth or 1, SIDE
     yield "manifest.input: channels x height x width", math.prod(image.image_shape), _ELEMENTS
     yield "manifest.further: entries", len(manifest.further.ports) + len(manifest.further.order), _MOST
     for one in manifest.further.images:
         most = max(*one.image_shape, *([one.preprocess.resize] if isinstance(one.preprocess.resize, int) else []))
-        yield f"manifest.further: {one.name!r}", most, _SIDE
+        yield f"manifest.further: {one.name!r}", most, SIDE
     if isinstance(image.preprocess.resize, int):
-        yield "manifest.input.preprocess.resize", image.preprocess.resize, _SIDE
+        yield "manifest.input.preprocess.resize", image.preprocess.resize, SIDE
     for size in (channels, *places):
-        yield "manifest.target.shape", size, _SIDE
-    yield "manifest.target.prefix_tokens", manifest.target.prefix_tokens, _SIDE
+        yield "manifest.target.shape", size, SIDE
+    yield "manifest.target.prefix_tokens", manifest.target.prefix_tokens, SIDE
     yield "manifest.classes", manifest.classes, _CLASSES
     yield "manifest.explained: entries", len(manifest.explained), _MOST
     yield "manifest.explained: sizes", math.prod(manifest.scores.shape), _ELEMENTS
@@ -174,9 +175,9 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
         yield f"manifest.graphs[{role!r}]: ports", len(graph.takes) + len(graph.gives), 4 * _MOST
         yield f"manifest.graphs[{role!r}].opset", graph.opset, _MOST
     if manifest.randomised is not None:
-        yield "manifest.randomised.of", manifest.randomised.of, _SIDE
+        yield "manifest.randomised.of", manifest.randomised.of, SIDE
         yield "manifest.randomised.seed", manifest.randomised.seed, (1 << 64) - 1
-        yield "manifest.randomised.layers: entries", len(manifest.randomised.layers), _SIDE
+        yield "manifest.randomised.layers: entries", len(manifest.randomised.layers), SIDE
 
 
 def _tensors(manifest: Manifest) -> Iterator[tuple[str, Port]]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from xai_deploy.format.bounds import SIDE
+
 from ..errors import ExtentError, LayerError
 from ..graph.layouts import Grid, channel_layouts
 from ..graph.positions.strand import NONE, Coordinates, Strand, contracted, covered, full, varying
@@ -45,6 +47,8 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
     strands = () if traced is None else traced.strands
     if len(strands) == 1:
         grid = _tokens(strands[0], shape, name) if len(shape) == 2 else _map(strands[0], shape)
+        if grid is not None and max(grid.shape) > SIDE:
+            raise LayerError(f"{name!r} is a map of {list(grid.shape)}; a bundle's have at most {SIDE} on a side")
         if grid is not None:
             check_covers(strands[0], grid, name)
             return grid

@@ -24,6 +24,7 @@ from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
 from .onnx_metadata import read_metadata
 from .order import in_order, require_given
+from .parts import require_stored
 from .repaired import repair
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .sparse_weights import write_dense
@@ -154,6 +155,7 @@ def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> Path
         )
     if not path.is_file():
         raise SourceError(f"{model}: its data file {location!r} is missing; put it beside the model")
+    require_stored(path, model)
     return path
 
 

@@ -12,6 +12,7 @@ from ..errors import SourceError
 from ..request import Request
 from .openvino_ir import network
 from .openvino_ir.given import Given
+from .parts import require_beside
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 
 _LARGEST_XML = 1 << 28  # bytes; that of a network of 10,000 operators takes 20 MB
@@ -57,12 +58,9 @@ def _weights(shown: Path, path: Path) -> Path | None:
     """The .bin file; None if the graph names none.
 
     Raises:
-        SourceError: The graph names weights, and the file is missing.
+        SourceError: The graph names weights, and the file is missing, or none to be read.
     """
     beside = path.with_suffix(".bin")
-    if beside.is_file():
-        return beside
     with open(path, "rb") as stream:
-        if b'"Const"' in stream.read(_LARGEST_XML):
-            raise SourceError(f"{shown}: its weights, {beside.name}, are missing; put the file beside it")
-    return None
+        needed = b'"Const"' in stream.read(_LARGEST_XML)
+    return require_beside(shown, path, beside) if needed or beside.is_file() else None

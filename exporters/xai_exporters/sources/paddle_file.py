@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from ..errors import SourceError
 from ..request import Request
 from .openvino_ir import network
 from .openvino_ir.given import Given
+from .parts import require_beside
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 
 _PROGRAM = re.compile(rb"\n[\x80-\xff]*[\x00-\x7f]\x08\x00\x10")
@@ -28,9 +28,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     """
     refuse_arch(file, request, "a PaddlePaddle model")
     path = file.path.absolute()
-    weights = path.with_suffix(".pdiparams")
-    if not weights.is_file():
-        raise SourceError(f"{file.path}: its weights, {weights.name}, are missing; put the file beside it")
+    weights = require_beside(file.path, path, path.with_suffix(".pdiparams"))
     size = path.stat().st_size + weights.stat().st_size
     return network.load(
         Given(file.path, path, "PaddlePaddle", size, ".pdmodel", "paddle", ".pdmodel", (weights,)), request

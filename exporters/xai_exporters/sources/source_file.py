@@ -16,6 +16,7 @@ from xai_deploy.foundation.mistaken import is_url
 from ..errors import RequestError, SourceError
 from ..request import Request
 from .archive import names_in
+from .parts import require_stored
 from .stated import Stated
 
 
@@ -131,10 +132,13 @@ class SourceFile:
         try:
             if path.is_dir():
                 return cls(path, b"", members=frozenset(entry.name for entry in path.iterdir()))
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise SourceError(f"{path}: is no plain file; name the network's file")
             with open(path, "rb") as file:
                 head = file.read(64)
         except OSError as error:
             raise SourceError(f"{path}: can't be read ({error.strerror})") from None
+        require_stored(path, path)
         entries: frozenset[str] = frozenset()
         if head.startswith(b"PK"):
             entries = names_in(path)

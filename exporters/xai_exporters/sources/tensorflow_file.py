@@ -9,6 +9,7 @@ from ..errors import SourceError
 from ..request import Request
 from .openvino_ir import network
 from .openvino_ir.given import Given
+from .parts import require_stored
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 
 _SAVED_MODEL = "saved_model.pb"
@@ -64,6 +65,7 @@ def _variables(shown: Path, folder: Path) -> tuple[Path, ...]:
             raise SourceError(f"{shown}: {part.name} lies outside the folder; refused")
         if not plain:  # a pipe would be waited for
             raise SourceError(f"{shown}: {part.name} is no plain file; refused")
+        require_stored(part, shown)
     count = {int(m[1]) for part in parts if (m := re.fullmatch(r"variables\.data-\d{5}-of-(\d{5})", part.name))}
     shards = [part for part in parts if ".data-" in part.name]
     index = folder / "variables" / "variables.index"

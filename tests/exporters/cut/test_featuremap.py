@@ -14,12 +14,13 @@ from onnx import helper
 from torch import nn
 from xai_exporters.cut.auto import auto_layer
 from xai_exporters.cut.costs import candidates
-from xai_exporters.cut.featuremap import find_grid
+from xai_exporters.cut.featuremap import find_grid, is_feature_map
 from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.errors import LayerError
 from xai_exporters.passes.clean import CleanGraph, clean
 
 from .. import cut_nets as c
+from .. import onnx_nets as o
 from ..vjp.harness import graph_model
 
 KINDS: dict[str, Any] = {
@@ -278,3 +279,14 @@ def test_where_a_patch_of_the_image_shows(kind: str) -> None:
             elif grid.layout == "NTC":
                 change = change[grid.prefix :].reshape(*c.GRID, -1)
             assert np.unravel_index(change.sum(-1).argmax(), c.GRID) == (y, x), row.tensor
+
+
+def test_a_map_larger_than_a_bundle_holds() -> None:
+    b = o.Build()
+    x = b("Resize", b.features(), "", b.weight(np.array([1, 1, 10000, 1], np.float32)), name="long", mode="nearest")
+    graph = clean(b.model(b.linear(b.pooled(x), out="scores")), None)
+    with pytest.raises(
+        LayerError, match=r"'long' is a map of \[6, 80000, 10\]; a bundle's have at most 65535 on a side"
+    ):
+        find_grid(graph, of_op(graph, "Resize")[0], "long")
+    assert is_feature_map(graph, of_op(graph, "Resize")[0]) is None

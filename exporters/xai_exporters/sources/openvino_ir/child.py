@@ -15,11 +15,13 @@ C,H,W is empty if the user does not give it. A refusal is one line on standard e
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
 import re
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 REFUSED = 2
 BOUND = "XAI_CHILD_BYTES"
 """The environment variable with the bytes of addresses that the process may use."""
+TIME = "XAI_CHILD_SECONDS"
+"""That with its seconds of processor time."""
 Inputs: TypeAlias = Sequence[tuple[bool, np.ndarray[Any, Any]]]
 """The value of each input, and whether it is the same for all images, without rows."""
 Numbers: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
@@ -51,6 +55,7 @@ MODEL, SAID, NAMING = "net.onnx", "said.json", "naming"
 INPUTS, OUTPUTS, AS_READ = "inputs.npz", "outputs.npz", "as_read.npz"
 ROUNDINGS = "roundings.onnx"
 ROUNDINGS_IN, ROUNDINGS_OUT, ROUNDINGS_STEP = "roundings_in.npz", "roundings_out.npz", "roundings_step.npz"
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h: the signal that a process gets when its parent ends
 _LONGEST = 1 << 20  # characters of a text in rt_info
 _CHANNELS_LAST = ("tf", "tflite")  # readers of frameworks whose images are NHWC
 _LOST = re.compile(r"([A-Z][A-Za-z]*_)?\d+")
@@ -88,12 +93,17 @@ def _refused(why: str) -> int:
 
 
 def _limits() -> None:
-    """Bound the memory, and leave no core file if a file makes the parser crash."""
+    """Bound memory and time, end with the parent, and leave no core file if a file makes the parser crash."""
     try:
         import resource
     except ImportError:  # Windows has none
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if seconds := int(os.environ.get(TIME, "0")):
+        _, hardest = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds if hardest < 0 else min(seconds, hardest), hardest))
     bound = int(os.environ.get(BOUND, "0"))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:  # `ulimit -v`: it can't be raised

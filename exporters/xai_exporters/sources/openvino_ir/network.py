@@ -101,7 +101,7 @@ def _translate(given: Given, folder: Path, more: Sequence[str]) -> None:
     try:
         parent.call("translate", given, folder, *more)
     except SourceError as error:
-        if not (folder / child.NAMING).exists():
+        if isinstance(error, parent.TooLongError) or not (folder / child.NAMING).exists():
             raise
         log.debug("nodes get no names: %s", error)
         parent.call("translate", given, folder, *more)

@@ -13,12 +13,19 @@ from pathlib import Path
 from xai_deploy.format.guard.expansion import constants_limit
 
 from ...errors import SourceError
-from .child import BOUND, REFUSED
+from .child import BOUND, REFUSED, TIME
 from .given import Given
 
 _ROOM = 12 << 30  # bytes of addresses; OpenVINO and its threads reserve much more than they use
 _SECONDS = 1800
+_READING, _PER_BYTE = 60, 1e-6
+"""Seconds of processor time for reading a file, at least and for each byte: the longest of docs/openvino-ir.md takes 24 s. Readers
+take time without bound for a graph with a cycle, and the square of its length for a chain of operators."""
 _CHILD = "xai_exporters.sources.openvino_ir.child"
+
+
+class TooLongError(SourceError):
+    """Reading takes too long."""
 
 
 def call(task: str, given: Given, folder: Path, *more: str) -> None:
@@ -33,6 +40,7 @@ def call(task: str, given: Given, folder: Path, *more: str) -> None:
     Raises:
         SourceError: It refuses, crashes, or needs more memory or time than it may.
     """
+    seconds = round(_READING + _PER_BYTE * given.size) if task == "translate" else _SECONDS
     weights = "" if given.frontend or not given.beside else str(given.beside[0])
     arguments = [task, given.frontend, str(given.placed(folder)), weights, str(folder), *more]
     command = [sys.executable, "-P", "-m", _CHILD, *arguments]
@@ -43,16 +51,21 @@ def call(task: str, given: Given, folder: Path, *more: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment | {BOUND: str(_ROOM + 4 * constants_limit(given.size))},
+            env=environment | {BOUND: str(_ROOM + 4 * constants_limit(given.size)), TIME: str(seconds)},
             timeout=_SECONDS,
             check=False,
             encoding="utf-8",
             errors="replace",
         )
     except subprocess.TimeoutExpired:
-        raise SourceError(
+        raise TooLongError(
             f"{given.shown}: reading it with OpenVINO took more than {_SECONDS // 60} minutes; stopped"
         ) from None
+    if done.returncode < 0 and -done.returncode == getattr(signal, "SIGXCPU", None):  # Windows has no such signal
+        raise TooLongError(
+            f"{given.shown}: OpenVINO's reader needs more than {seconds} s of processor time, far more than for a network of "
+            "its size; stopped (does its graph hold a cycle, or a very long chain of operators?)"
+        )
     if done.returncode == REFUSED:
         raise SourceError(f"{given.shown}: {last_line(done.stderr)}")
     if done.returncode != 0:

@@ -168,6 +168,9 @@ def test_time_and_crashes_are_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(parent, "_SECONDS", 0.01)
     assert "took more than" in refusal(path)
     monkeypatch.setattr(parent, "_SECONDS", 1800)
+    monkeypatch.setattr(parent, "_READING", 1)  # a process that imports OpenVINO takes more
+    assert "needs more than 1 s of processor time, far more than for a network of its size; stopped" in refusal(path)
+    monkeypatch.setattr(parent, "_READING", 60)
     monkeypatch.setattr(parent, "_ROOM", (100 << 20) - (1 << 31))  # 100 MB of addresses: OpenVINO does not fit
     assert re.search(r"needs more memory|reader failed|was ended by", refusal(path))
 
