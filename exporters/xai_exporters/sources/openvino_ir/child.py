@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 REFUSED = 2
 BOUND = "XAI_CHILD_BYTES"
 """The environment variable with the bytes of addresses that the process may use."""
+HELD = "XAI_CHILD_HELD"
+"""That with the bytes that it may hold, without what it only reserves; 0 for any."""
 TIME = "XAI_CHILD_SECONDS"
 """That with its seconds of processor time."""
 Inputs: TypeAlias = Sequence[tuple[bool, np.ndarray[Any, Any]]]
@@ -101,6 +103,9 @@ def _limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if held := int(os.environ.get(HELD, "0")):
+        _, hardest = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (held if hardest < 0 else min(held, hardest), hardest))
     if seconds := int(os.environ.get(TIME, "0")):
         _, hardest = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds if hardest < 0 else min(seconds, hardest), hardest))

@@ -13,10 +13,11 @@ from pathlib import Path
 from xai_deploy.format.guard.expansion import constants_limit
 
 from ...errors import SourceError
-from .child import BOUND, REFUSED, TIME
+from .child import BOUND, HELD, REFUSED, TIME
 from .given import Given
 
 _ROOM = 12 << 30  # bytes of addresses; OpenVINO and its threads reserve much more than they use
+_HELD, _HELD_PER_BYTE = 2 << 30, 8  # bytes that reading a file may hold; ResNets of 45 to 263 MB take 0.5 to 1.5 GB
 _SECONDS = 1800
 _READING, _PER_BYTE = 60, 1e-6
 """Seconds of processor time for reading a file, at least and for each byte: the longest of docs/openvino-ir.md takes 24 s. Readers
@@ -40,7 +41,9 @@ def call(task: str, given: Given, folder: Path, *more: str) -> None:
     Raises:
         SourceError: It refuses, crashes, or needs more memory or time than it may.
     """
-    seconds = round(_READING + _PER_BYTE * given.size) if task == "translate" else _SECONDS
+    seconds, held = _SECONDS, 0
+    if task == "translate":  # nothing runs, so the file alone decides
+        seconds, held = round(_READING + _PER_BYTE * given.size), _HELD + _HELD_PER_BYTE * given.size
     weights = "" if given.frontend or not given.beside else str(given.beside[0])
     arguments = [task, given.frontend, str(given.placed(folder)), weights, str(folder), *more]
     command = [sys.executable, "-P", "-m", _CHILD, *arguments]
@@ -51,7 +54,7 @@ def call(task: str, given: Given, folder: Path, *more: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment | {BOUND: str(_ROOM + 4 * constants_limit(given.size)), TIME: str(seconds)},
+            env=environment | {BOUND: str(_ROOM + 4 * constants_limit(given.size)), HELD: str(held), TIME: str(seconds)},
             timeout=_SECONDS,
             check=False,
             encoding="utf-8",
