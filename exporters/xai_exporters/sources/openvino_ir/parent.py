@@ -54,7 +54,8 @@ def call(task: str, given: Given, folder: Path, *more: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment | {BOUND: str(_ROOM + 4 * constants_limit(given.size)), HELD: str(held), TIME: str(seconds)},
+            env=environment
+            | {BOUND: str(_ROOM + 4 * constants_limit(given.size)), HELD: str(held), TIME: str(seconds)},
             timeout=_SECONDS,
             check=False,
             encoding="utf-8",
