@@ -53,7 +53,7 @@ def require_bounded(model: ir.Model, numbers: int, memory: int) -> None:
     try:
         # a large window is clipped once its input has been measured (`clipped_pooling`); ONNX Runtime, which measures, clips it too
         expansion = Expansion(parse(data), data, size, {}, windows=False)
-        most, largest = expansion.check(_BATCHES[0])
+        most, place = expansion.check(_BATCHES[0])
         for batch in () if one else _BATCHES[1:]:
             expansion.check(batch)
     except UnsafeGraphError as error:
@@ -64,7 +64,7 @@ def require_bounded(model: ir.Model, numbers: int, memory: int) -> None:
     needed = -(-most >> 20)
     if most > limit and not suppresses:  # what follows a suppression is bounded from above alone, and is smaller
         raise GraphError(
-            f"the network is not run: its tensors take {needed} MiB at once for one image, the largest that of {largest}, more than "
+            f"the network is not run: its tensors take {needed} MiB at once for one image, the largest that of {place}, more than "
             f"the {limit >> 20} MiB that its weights and its image explain, and an export takes up to 60 times as much; "
             f"--memory {needed} allows it"
         )
