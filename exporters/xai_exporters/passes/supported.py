@@ -34,6 +34,8 @@ CHANCE = "draws random numbers: each run gives other scores; export the network 
 
 def _advice(domain: str, op: str) -> str:
     """The owner of an operator, and how to export the network without it."""
+    if op == "FloatQuant":
+        return "QONNX's rounding to floats of a few bits, which has no QDQ form; quantise to integers, or give the float network"
     for start, advice in _ADVICE.items():
         if domain.startswith(start):
             return advice

@@ -56,14 +56,18 @@ def test_chance(tmp_path: Path) -> None:
         export_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")))
 
 
-@pytest.mark.parametrize("op", ["Optional", "SequenceInsert"])
+@pytest.mark.parametrize("op", ["SequenceAt", "SequenceInsert"])
 def test_lists(op: str, tmp_path: Path) -> None:
+    """At a place that depends on the image; other lists are resolved (`sequences`)."""
     b = o.Build()
     x = b.features()
-    x = b("OptionalGetElement", b("Optional", x, name="odd")) if op == "Optional" else b(
-        "ConcatFromSequence", b("SequenceInsert", b("SequenceEmpty"), x, name="odd"), axis=1)  # fmt: skip
+    place = b(
+        "Cast", b("Greater", b("ReduceMax", "image", keepdims=0), b.weight(np.float32(9))), to=onnx.TensorProto.INT64
+    )
+    items = b("SequenceConstruct", x, x, name="odd")
+    x = b(op, items, place) if op == "SequenceAt" else b("ConcatFromSequence", b(op, items, x, place), axis=1)
     model = b.model(b.linear(b.pooled(x), out="scores"))
-    with pytest.raises(GraphError, match=r"is (Optional|Sequence)[A-Za-z]*: a graph of a bundle holds tensors alone"):
+    with pytest.raises(GraphError, match=r"is Sequence[A-Za-z]*: a graph of a bundle holds tensors alone"):
         export_onnx(tmp_path, model)
 
 
@@ -99,6 +103,11 @@ def test_unused_import_of_another_domain_is_dropped(tmp_path: Path) -> None:
     ("domain", "op", "told"),
     [
         ("qonnx.custom_op.general", "Quant", r"qonnx.custom_op.general.Quant, QONNX's.*export_onnx_qcdq"),
+        (
+            "qonnx.custom_op.general",
+            "FloatQuant",
+            r"FloatQuant, QONNX.s rounding to floats of a few bits, which has no QDQ form",
+        ),
         ("com.amd.quark", "BFPQuantizeDequantize", "AMD Quark's; its block formats"),
         ("com.microsoft", "DynamicQuantizeLSTM", "LSTM on integers.*leave LSTM out of quantize_dynamic"),
         ("onnx.brevitas", "Quant", "brevitas' own.*export_onnx_qcdq"),
