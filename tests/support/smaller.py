@@ -31,14 +31,17 @@ def densenet121() -> DenseNet:
 
 def narrow(name: str, classes: int) -> nn.Module:
     """torchvision's ResNet-18, its ResNet-50 with two Bottlenecks a stage of a quarter of the width, or its VGG-16, with BatchNorms
-    or without, of half the width. The modules have the names of the full ones.
+    of half the width, without of a quarter. The modules have the names of the full ones.
     """
     network: nn.Module
     if name.startswith("vgg16"):
-        deep: list[int | str] = [256, 256, 256, "M"]
-        channels = [32, 32, "M", 64, 64, "M", 128, 128, 128, "M", *deep, *deep]
+        least = 32 if name == "vgg16_bn" else 16
+        repeats = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
+        channels: list[int | str] = [one for by, count in repeats for one in (*[least * by] * count, "M")]
         network = VGG(make_layers(channels, batch_norm=name == "vgg16_bn"), num_classes=classes)
-        network.classifier = nn.Sequential(nn.Linear(256 * 49, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, classes))
+        network.classifier = nn.Sequential(
+            nn.Linear(least * 8 * 49, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, classes)
+        )
     elif name == "resnet50":
         network = ResNet(Bottleneck, [2, 2, 2, 2], num_classes=classes, width_per_group=16)
     else:
