@@ -36,8 +36,9 @@ def narrow(name: str, classes: int) -> nn.Module:
     network: nn.Module
     if name.startswith("vgg16"):
         least = 32 if name == "vgg16_bn" else 16
-        repeats = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
-        channels: list[int | str] = [one for by, count in repeats for one in (*[least * by] * count, "M")]
+        channels: list[int | str] = []
+        for by, count in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
+            channels += [*[least * by] * count, "M"]
         network = VGG(make_layers(channels, batch_norm=name == "vgg16_bn"), num_classes=classes)
         network.classifier = nn.Sequential(
             nn.Linear(least * 8 * 49, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, classes)
