@@ -7,6 +7,7 @@ more, their slices: [N,K,d,h,w] and [N,d,h,w,K]. An input may also be [N,D,C,H,W
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -217,19 +218,34 @@ def _frames(image: ir.Value, shape: tuple[int, ...]) -> InputLayout | None:
         image: The input.
         shape: The shape of one film.
     """
+    for node in _first(image):
+        if node.op_type == "Transpose" and tuple(attribute(node, "perm", [])) == (0, 2, 1, 3, 4):
+            return "NDCHW" if find_layout(node.outputs[0], 5) in (None, "NCDHW") else None
+        if _makes_images(node, shape):
+            of_image = find_layout(node.outputs[0])
+            return None if of_image is None else "NDCHW" if of_image == "NCHW" else "NDHWC"
+    return None
+
+
+def frames_apart(image: ir.Value, shape: tuple[int, ...]) -> bool:
+    """Whether the first operators make images of a film's frames, so that frame d of film n is image n * D + d."""
+    return len(shape) == 4 and any(_makes_images(node, shape) for node in _first(image))
+
+
+def _first(image: ir.Value) -> Iterator[ir.Node]:
+    """The nodes that read an input, or what elementwise operators make of it."""
     pending = [image]
     while pending:
-        current = pending.pop(0)
-        for node, _ in current.uses():
-            sizes = constant_of(node.inputs[1]) if node.op_type == "Reshape" else None
-            if node.op_type == "Transpose" and tuple(attribute(node, "perm", [])) == (0, 2, 1, 3, 4):
-                return "NDCHW" if find_layout(node.outputs[0], 5) in (None, "NCDHW") else None
-            if sizes is not None and tuple(sizes.tolist()[1:]) == shape[1:]:  # [N,D, ...] -> [N*D, ...]
-                of_image = find_layout(node.outputs[0])
-                return None if of_image is None else "NDCHW" if of_image == "NCHW" else "NDHWC"
+        for node, _ in pending.pop(0).uses():
+            yield node
             if node.op_type in _ELEMENTWISE:
                 pending.extend(node.outputs)
-    return None
+
+
+def _makes_images(node: ir.Node, shape: tuple[int, ...]) -> bool:
+    """Whether a node is [N,D, ...] -> [N*D, ...]."""
+    sizes = constant_of(node.inputs[1]) if node.op_type == "Reshape" else None
+    return sizes is not None and tuple(sizes.tolist()[1:]) == shape[1:]
 
 
 def sides(image: ir.Value, shape: tuple[int, ...]) -> tuple[int, ...]:

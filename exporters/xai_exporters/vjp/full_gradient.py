@@ -17,6 +17,8 @@ A bias is what a layer adds, whatever the image:
   written out add the 1 and the epsilon of their formulas;
 - such a tensor as further channels, which a Concat adds.
 
+The frames of a film may be images of their own on the way, [N*D,C,h,w]: their biases have places in each frame.
+
 What is added to values without positions, as a classifier's bias, to tokens, or to the scores of an attention, has no place in
 the map.
 """
@@ -37,13 +39,14 @@ from ..backward.rules import floats_of
 from ..errors import RuleError
 from ..graph.emit import Emitter, Ops
 from ..graph.interpolation import along, interpolating
-from ..graph.layouts import find_layout
+from ..graph.layouts import find_layout, frames_apart
 from ..graph.measure import Measured, batch_of
 from ..graph.reading import ancestors, attribute, constant_of, content_of
 from .graph import backward_graph
 from .table import vjp
 
 _THIRD = ("Conv", "ConvTranspose", "InstanceNormalization", "GroupNormalization")
+_ADDING = ("Add", "Sub", "Sum", "Concat")
 _LEAST = 1e-30  # a layer whose terms are all alike counts nothing: 0 / _LEAST
 
 
@@ -93,12 +96,28 @@ class _Terms:
         """See `graph.Ends`."""
         leading = content_of(graph.inputs[0]) & ancestors([logits])
         rank = len(shapes.dims(graph.inputs[0]))
-        self._biases = [one for one in biases(graph, shapes, leading) if len(shapes.dims(one.y)) == rank]
+        apart = frames_apart(graph.inputs[0], self._image.image_shape)
+        self._biases = []
+        for one in biases(graph, shapes, leading):
+            if len(shapes.dims(one.y)) == rank or (apart and self._of_frames(one, shapes)):
+                self._biases.append(one)
+            elif rank == 5 and len(shapes.dims(one.y)) == 4 and _made_by(one) not in _ADDING:
+                raise RuleError(
+                    f"FullGrad: the tensor {one.y.name!r}, to which a bias is added, has no slices; take another method at "
+                    "the pixels"
+                )
         if not self._biases:
             raise RuleError(
                 "FullGrad adds up the gradients at biases, and no layer of this network with positions has one"
             )
-        if mixed := next((one.y.name for one in self._biases if shapes.per_image(one.y.name) is None), None):
+        if mixed := next(
+            (
+                one.y.name
+                for one in self._biases
+                if not self._of_frames(one, shapes) and shapes.per_image(one.y.name) is None
+            ),
+            None,
+        ):
             raise RuleError(f"FullGrad: the tensor {mixed!r}, to which a bias is added, holds parts of several images")
         return [graph.inputs[0], *(one.y for one in self._biases)]
 
@@ -113,8 +132,13 @@ class _Terms:
         for bias, gradient in zip(self._biases, back[1:], strict=True):
             dims = shapes.dims(bias.y)
             channels, *places = [_fixed(dims[i], bias.y) for i in (bias.axis, *_places(len(dims), bias.axis))]
-            product = _product(op, gradient, bias)
-            term = self._term(op, product, channels if bias.count is None else bias.count, bias.axis, places)
+            product, axis = _product(op, gradient, bias), bias.axis
+            channels = channels if bias.count is None else bias.count
+            if self._of_frames(bias, shapes):  # [N*D, ...] -> [N,D, ...]
+                sides = [*places[: axis - 1], channels, *places[axis - 1 :]]
+                product, axis = op.Reshape(product, [-1, size[0], *sides]), axis + 1
+                places = [size[0], *places]
+            term = self._term(op, product, channels, axis, places)
             own = tuple(places)
             sums[own] = op.Add(sums[own], term) if own in sums else term
         total = functools.reduce(op.Add, [_resized(op, value, own, size) for own, value in sums.items()])
@@ -122,6 +146,12 @@ class _Terms:
         result.name, result.type = FULL_GRADIENT, ir.TensorType(ir.DataType.FLOAT)
         result.shape = ir.Shape([batch_of(graph.inputs[0]), *size])
         return [result]
+
+    def _of_frames(self, bias: Bias, shapes: Measured) -> bool:
+        """Whether a bias is added to the images of a film's frames, [N*D,C,h,w]."""
+        depth, both = self._image.depth, shapes.both(bias.y)
+        images = (1, 1) if shapes.one else (2, 3)
+        return depth is not None and all(len(d) == 4 and d[0] == n * depth for d, n in zip(both, images, strict=True))
 
     def _term(self, op: Ops, value: ir.Value, channels: int, axis: int, places: Sequence[int]) -> ir.Value:
         """psi without the resize: [N,channels,...places] (or the channels at another axis) -> [N,...places].
@@ -134,6 +164,11 @@ class _Terms:
         above = op.Sub(op.ReduceSum(size, [axis], keepdims=1), op.Mul(low, float(channels)))
         ratio = op.Div(above, op.Max(op.Sub(high, low), _LEAST))
         return op.Squeeze(ratio, [axis])
+
+
+def _made_by(bias: Bias) -> str:
+    made = bias.y.producer()
+    return made.op_type if made is not None else ""
 
 
 def _product(op: Ops, gradient: ir.Value, bias: Bias) -> ir.Value:
@@ -200,7 +235,7 @@ def biases(graph: ir.Graph, shapes: Measured, leading: Container[ir.Value]) -> I
             given = _third(node)
             if given is not None and given.ndim == 1:
                 yield Bias(y, given, rank - 1)
-        elif node.op_type in ("Add", "Sub", "Sum", "Concat") and rank == len(shapes.dims(graph.inputs[0])):
+        elif node.op_type in _ADDING and rank in {len(shapes.dims(graph.inputs[0])), 4}:
             yield from _added(graph, node, shapes, leading)
 
 
