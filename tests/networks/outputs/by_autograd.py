@@ -25,12 +25,13 @@ from xai_exporters import Request, export
 from xai_deploy import Explainer, Like, Region
 from xai_deploy.preprocess import Prepared
 
+from ...exporters.nets import randomise
 from ...exporters.running import both_ways
 from ..inputs import nets as of_inputs
 from ..oracle import calibrate
 from ..oracle import randomise as with_statistics
 from ..volumes import video
-from .nets import SIZE, Embedding, UNet, fused, randomise
+from .nets import SIZE, Embedding, UNet, fused
 from .test_segmenters import MADE, Scores
 
 RUNTIMES = ("onnxruntime", "openvino")

@@ -55,12 +55,13 @@ def full_gradient(network: Any, x: Tensor, target: int) -> Tensor:
 
     def keep(module: Any, _inputs: Any, y: Tensor) -> None:
         if isinstance(module, nn.BatchNorm3d):
-            scale = module.weight / (module.running_var + module.eps).sqrt()  # type: ignore[operator]
-            kept.append((y, (module.bias - module.running_mean * scale)[:, None, None, None], 1))  # type: ignore[operator]
+            norm: Any = module
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            kept.append((y, (norm.bias - norm.running_mean * scale)[:, None, None, None], 1))
         elif isinstance(module, nn.Conv2d):
             kept.append((y, module.bias[:, None, None], 2))  # type: ignore[index]
         elif module is getattr(network, "point", None):
-            kept.append((y, module.bias, 4))
+            kept.append((y, network.point.bias, 4))
 
     handles = [module.register_forward_hook(keep) for module in network.modules()]
     at = x.clone().requires_grad_()
