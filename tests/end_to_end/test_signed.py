@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from xai_deploy import Bundle, Explainer, write_image
 from xai_deploy.benchmark import benchmark
 from xai_deploy.cli import bench, check, evaluate, explain, serve
 from xai_deploy.errors import KeyFileError, SignatureError, XaiError
+from xai_deploy.format import signature
 from xai_deploy.format.signature import PASSWORD, SigningKey, TrustedKey
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -296,6 +298,19 @@ def test_keys_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for bad in (tmp_path / "text.pem", tmp_path / "missing.pem"):
         with pytest.raises(KeyFileError, match=r"holds no public key in PEM form|can't be read \(No such file"):
             TrustedKey(bad)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a thing of POSIX")
+def test_a_key_from_a_pipe(tmp_path: Path) -> None:
+    """Without a writer it holds no key, and nothing waits for one; `--trusted-key <(command)` is read to its end."""
+    os.mkfifo(tmp_path / "key.pub")
+    with pytest.raises(KeyFileError, match="holds no public key in PEM form"):
+        TrustedKey(tmp_path / "key.pub")
+    reads, writes = os.pipe()
+    os.write(writes, b"no key")
+    os.close(writes)
+    assert signature._key_bytes(Path(f"/dev/fd/{reads}")) == b"no key"
+    os.close(reads)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"dsseEnvelope": 3}', b"\xff" * 20, b"[" * 100_000])
