@@ -78,6 +78,7 @@ def serve(address: str) -> None:
     """Import all, and fork for each request until the standard input ends."""
     import importlib
     import selectors
+    import shutil
     from pathlib import Path
     from typing import Any
 
@@ -114,6 +115,7 @@ def serve(address: str) -> None:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+    shutil.rmtree(os.path.dirname(address))
 
 
 def _watch(connection: socket.socket) -> None:
