@@ -55,6 +55,8 @@ def test_what_it_says(made: Path, tmp_path: Path) -> None:
         f"the number explained is {e.score[0]:.4g}, the network's probability {100 * e.probabilities[0, 3]:.1f} %"
         in text
     )
+    assert "It shows A place is bright if patterns were found there that raise the score on average" in text
+    assert "It shows A part is bright if the score is higher with it shown, by a straight-line estimate." in text
     assert "It shows where a small change would move the score" in text
     assert "It shows where hiding or keeping a part moves the score" in text
     assert re.search(r"Stated error standard_error \S+ ", text)

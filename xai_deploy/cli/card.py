@@ -113,6 +113,7 @@ def _said(method: Method, explainer: Explainer) -> dict[str, Any]:
     measured = rounding(explainer.bundle.manifest).items()
     unstable = instability(explainer.bundle.manifest)
     return {
+        "plainly": method.plainly,
         "shows": method.shows,
         "limit": next(text for word, text in _LIMITS.items() if word in roles),
         "warnings": [

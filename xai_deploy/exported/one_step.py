@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import BundleError, CacheError, ModelFileError, NotABundleError, OptionError, SignatureError
 from ..format.bundle import MANIFEST, Bundle, parse_manifest
+from ..format.plain_files import opened_plain
 from ..format.signature import TrustedKey
 from ..foundation.exits import printable
 from ..foundation.mistaken import ORDER, graph_file, is_bundle, is_image
@@ -111,7 +112,7 @@ def _is_part(source: Path) -> bool:
     if not is_bundle(source.parent):
         return False
     try:
-        with open(source.parent / MANIFEST, "rb") as file:
+        with opened_plain(source.parent / MANIFEST) as file:
             return source.name in parse_manifest(file.read(_MANIFEST_LIMIT)).files
     except (BundleError, OSError):
         return False

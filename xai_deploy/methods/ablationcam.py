@@ -31,6 +31,9 @@ class AblationCam(Method):
     divisor: Literal["magnitude", "score"] = "magnitude"
 
     shows: ClassVar[str] = "channels, weighted by what the score loses without each"
+    plainly: ClassVar[str] = (
+        "A place is bright if the score falls when the patterns that the network found there are taken away."
+    )
     passes: ClassVar[str] = "1, or a tail per channel"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = {}

@@ -24,6 +24,9 @@ class Cam(Method):
     relu: bool = True
 
     shows: ClassVar[str] = "the layer, channels weighted by the classifier's weights"
+    plainly: ClassVar[str] = (
+        "A place is bright if the patterns that the network found there count towards the class in its last layer."
+    )
     passes: ClassVar[str] = "1"
     roles: ClassVar[Mapping[str, str]] = {
         "pixelwise-tail": "CAM is defined only if global average pooling and one linear layer follow the target "

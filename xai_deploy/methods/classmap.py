@@ -30,6 +30,7 @@ class ClassMap(Method):
     """
 
     shows: ClassVar[str] = "a detector's or segmenter's probability at each place"
+    plainly: ClassVar[str] = "A place is bright if the network itself gives the class a high probability there."
     passes: ClassVar[str] = "1"
     needs_layer: ClassVar[bool] = False
     of_sides: ClassVar[bool] = False

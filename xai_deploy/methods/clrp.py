@@ -33,6 +33,9 @@ class Clrp(Method):
     channels: Channels = "sum"
 
     shows: ClassVar[str] = "relevance of the pixels, compared with all other classes"
+    plainly: ClassVar[str] = (
+        "A pixel is bright if it received a share of this class's score that the other classes did not receive."
+    )
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

@@ -26,6 +26,9 @@ class EigenCam(Method):
     centred: bool = False
 
     shows: ClassVar[str] = "the layer's first principal component, for any target"
+    plainly: ClassVar[str] = (
+        "A place is bright if the strongest common pattern of the layer is there, whatever was asked."
+    )
     passes: ClassVar[str] = "1"
     roles: ClassVar[Mapping[str, str]] = {}
 

@@ -27,6 +27,7 @@ class EigenGradCam(Method):
     centred: bool = False
 
     shows: ClassVar[str] = "the first principal component of gradient x activation"
+    plainly: ClassVar[str] = "A place is bright if the strongest common pattern of what moves the score is there."
     passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 

@@ -53,6 +53,9 @@ class ExtremalPerturbation(Method):
     sigma: int = 21
 
     shows: ClassVar[str] = "the part of a given area that raises the score most"
+    plainly: ClassVar[str] = (
+        "The bright part is the one of a given area that keeps the score highest when it alone is shown."
+    )
     passes: ClassVar[str] = "1600, 2 per step"
     needs_layer: ClassVar[bool] = False
     slow: ClassVar[bool] = True

@@ -21,6 +21,9 @@ class FullGrad(Method):
     """
 
     shows: ClassVar[str] = "input x gradient, and bias x gradient at every layer"
+    plainly: ClassVar[str] = (
+        "A pixel is bright if the score is sensitive to it, or to what the network computed there on its way."
+    )
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

@@ -21,6 +21,9 @@ class GradCam(Method):
     """
 
     shows: ClassVar[str] = "the layer, its channels weighted by their mean gradient"
+    plainly: ClassVar[str] = (
+        "A place is bright if patterns were found there that raise the score on average over the picture."
+    )
     passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 

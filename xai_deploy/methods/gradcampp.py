@@ -32,6 +32,9 @@ class GradCamPlusPlus(Method):
     eps: float | None = None
 
     shows: ClassVar[str] = "as grad-cam, weighted by powers of the positive gradient"
+    plainly: ClassVar[str] = (
+        "A place is bright if patterns were found there that raise the score somewhere in the picture."
+    )
     passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
@@ -75,6 +78,9 @@ class SmoothGradCamPlusPlus(Method):
     seed: int = 0
 
     shows: ClassVar[str] = "Grad-CAM++, its derivatives averaged over noisy copies"
+    plainly: ClassVar[str] = (
+        "A place is bright if patterns were found there that raise the score somewhere, on average over noisy copies."
+    )
     passes: ClassVar[str] = "25 x (1 + a tail)"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE

@@ -56,6 +56,9 @@ class GroupCam(Method):
     score: Score = "probability"
 
     shows: ClassVar[str] = "groups of channels, weighted by the score each restores"
+    plainly: ClassVar[str] = (
+        "A place is bright if showing the patterns found there, with the rest blurred, brings the score back."
+    )
     passes: ClassVar[str] = "36, 1 per group"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE

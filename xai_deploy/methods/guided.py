@@ -28,6 +28,9 @@ class GuidedBackprop(Method):
     channels: Channels = "max-abs"
 
     shows: ClassVar[str] = "the pixels' gradient, positive parts only"
+    plainly: ClassVar[str] = (
+        "A pixel is bright if it raises the score by ways that are positive at each step; often the same for every class."
+    )
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False
@@ -54,6 +57,7 @@ class GuidedGradCam(Method):
     channels: Channels = "max-abs"
 
     shows: ClassVar[str] = "guided-backprop x grad-cam"
+    plainly: ClassVar[str] = "A pixel is bright if it is so in guided-backprop and lies where Grad-CAM is bright."
     passes: ClassVar[str] = "3 + a tail"
     at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = _ADVICE | GRADIENT_ADVICE

@@ -18,6 +18,7 @@ class HiResCam(Method):
     """L = ReLU(sum_k g_k * A_k), elementwise: nothing is averaged over positions."""
 
     shows: ClassVar[str] = "gradient x activation at each position of the layer"
+    plainly: ClassVar[str] = "A place is bright if what the network found right there raises the score."
     passes: ClassVar[str] = "1 + a tail"
     sums_products: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE

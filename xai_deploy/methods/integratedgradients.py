@@ -56,6 +56,7 @@ class IntegratedGradients(Method):
     budget: int = 300
 
     shows: ClassVar[str] = "each pixel's share of the score's change from a baseline"
+    plainly: ClassVar[str] = "A pixel is bright if it moved the score on the way from a plain picture to this one."
     passes: ClassVar[str] = "100, 2 per step"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

@@ -39,6 +39,9 @@ class IsCam(Method):
     channel_softmax: bool = True
 
     shows: ClassVar[str] = "as score-cam, averaged over fainter masks"
+    plainly: ClassVar[str] = (
+        "A place is bright if the score stays high while patterns found there alone are shown, at several strengths."
+    )
     passes: ClassVar[str] = "10 per channel"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = {}

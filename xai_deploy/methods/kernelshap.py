@@ -52,6 +52,9 @@ class KernelShap(Method):
     tolerance: float | None = None
 
     shows: ClassVar[str] = "segments, each with its Shapley value"
+    plainly: ClassVar[str] = (
+        "A part is bright if showing it raises the score, on average over the orders in which parts may be shown."
+    )
     passes: ClassVar[str] = "2002, 1 per sample"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

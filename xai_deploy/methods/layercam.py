@@ -18,6 +18,9 @@ class LayerCam(Method):
     """L = ReLU(sum_k ReLU(g_k) * A_k), elementwise."""
 
     shows: ClassVar[str] = "positive gradient x activation at each position"
+    plainly: ClassVar[str] = (
+        "A place is bright if what the network found right there raises the score; what lowers it is left out."
+    )
     passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 

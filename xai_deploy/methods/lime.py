@@ -55,6 +55,7 @@ class Lime(Method):
     tolerance: float | None = None
 
     shows: ClassVar[str] = "segments, weighted by a linear model of the score"
+    plainly: ClassVar[str] = "A part is bright if the score is higher with it shown, by a straight-line estimate."
     passes: ClassVar[str] = "1000, 1 per sample"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

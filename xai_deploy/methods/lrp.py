@@ -29,6 +29,9 @@ class Lrp(Method):
     channels: Channels = "sum"
 
     shows: ClassVar[str] = "each pixel's share of the score, by rules of relevance"
+    plainly: ClassVar[str] = (
+        "A pixel is bright if it received a large share when the score was dealt out back through the network."
+    )
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

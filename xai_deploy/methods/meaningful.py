@@ -53,6 +53,7 @@ class MeaningfulPerturbation(Method):
     blur: float = 10.0
 
     shows: ClassVar[str] = "the smallest part whose blur takes the score away"
+    plainly: ClassVar[str] = "The bright part is the smallest whose blur takes the score away."
     passes: ClassVar[str] = "900, 3 per step"
     needs_layer: ClassVar[bool] = False
     slow: ClassVar[bool] = True

@@ -196,6 +196,7 @@ class Method(Protocol):
 
     Attributes:
         shows: What its map is made of, in a line, for `xai-explain --list-methods`.
+        plainly: What a bright place means, in a sentence for people who know no networks; the card gives it, or `shows`.
         passes: What it costs with its defaults, in inferences of the whole network or of the tail; going back costs as much again.
         slow: It costs tens of inferences or more, so it runs only if a user names it.
         several_classes: It compares one class with the others, so it is not defined for a network of one class.
@@ -208,6 +209,7 @@ class Method(Protocol):
     """
 
     shows: ClassVar[str] = "-"
+    plainly: ClassVar[str] = ""
     passes: ClassVar[str] = "-"
     slow: ClassVar[bool] = False
     several_classes: ClassVar[bool] = False

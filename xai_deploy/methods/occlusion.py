@@ -40,6 +40,7 @@ class Occlusion(Method):
     score: Score = "probability"
 
     shows: ClassVar[str] = "what the score loses under a sliding patch"
+    plainly: ClassVar[str] = "A place is bright if the score falls when a patch covers it."
     passes: ClassVar[str] = "169, 1 per patch"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

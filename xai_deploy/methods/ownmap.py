@@ -20,6 +20,7 @@ class OwnMap(Method):
     """
 
     shows: ClassVar[str] = "a map that the network itself makes, for any target"
+    plainly: ClassVar[str] = "A place is bright if the network's own map is high there, whatever was asked."
     passes: ClassVar[str] = "1"
     needs_layer: ClassVar[bool] = False
     roles: ClassVar[Mapping[str, str]] = {

@@ -62,6 +62,9 @@ class PartitionShap(Method):
     tolerance: float | None = None
 
     shows: ClassVar[str] = "segments, each with its Owen value"
+    plainly: ClassVar[str] = (
+        "A part is bright if showing it raises the score, on average over orders that keep neighbours together."
+    )
     passes: ClassVar[str] = "502, 1 per sample"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

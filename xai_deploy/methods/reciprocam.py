@@ -50,6 +50,9 @@ class ReciproCam(Method):
     mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
 
     shows: ClassVar[str] = "the class's score from one position of the layer at a time"
+    plainly: ClassVar[str] = (
+        "A place is bright if the score is high when the network is left with what it found at this place alone."
+    )
     passes: ClassVar[str] = "1, or a tail per position"
     roles: ClassVar[Mapping[str, str]] = {}
     by_position: ClassVar[bool] = True

@@ -57,6 +57,9 @@ class RelevanceCam(Method):
     contrast: bool = True
 
     shows: ClassVar[str] = "the layer, channels weighted by the relevance they receive"
+    plainly: ClassVar[str] = (
+        "A place is bright if patterns were found there that received much when the score was dealt out backwards."
+    )
     passes: ClassVar[str] = "1 + a tail"
 
     @property

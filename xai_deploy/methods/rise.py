@@ -65,6 +65,7 @@ class Rise(Method):
     tolerance: float | None = None
 
     shows: ClassVar[str] = "random masks, weighted by the score of the image under each"
+    plainly: ClassVar[str] = "A place is bright if the score is higher in the random views that show it."
     passes: ClassVar[str] = "4000, 1 per mask"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

@@ -41,6 +41,7 @@ class Gradient(Method):
     channels: Channels = "max-abs"
 
     shows: ClassVar[str] = "how much the score changes with each pixel"
+    plainly: ClassVar[str] = "A pixel is bright if the score changes quickly with it."
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False
@@ -67,6 +68,7 @@ class InputXGradient(Method):
     channels: Channels = "sum"
 
     shows: ClassVar[str] = "each pixel x its gradient"
+    plainly: ClassVar[str] = "A pixel is bright if its value times the score's change with it is large."
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

@@ -67,6 +67,7 @@ class ScoreCam(Method):
     tolerance: float | None = None
 
     shows: ClassVar[str] = "channels, weighted by the score of the image through each"
+    plainly: ClassVar[str] = "A place is bright if the score stays high while the patterns found there alone are shown."
     passes: ClassVar[str] = "1 per channel"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = {}

@@ -32,6 +32,9 @@ class Sglrp(Method):
     channels: Channels = "sum"
 
     shows: ClassVar[str] = "relevance of the pixels, from the probability's gradient"
+    plainly: ClassVar[str] = (
+        "A pixel is bright if it received much when the change of the class's probability was dealt out backwards."
+    )
     passes: ClassVar[str] = "3"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

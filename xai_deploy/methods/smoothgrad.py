@@ -37,6 +37,7 @@ class SmoothGrad(Method):
     channels: Channels = "max-abs"
 
     shows: ClassVar[str] = "the pixels' gradient, averaged over noisy copies"
+    plainly: ClassVar[str] = "A pixel is bright if the score changes quickly with it, on average over noisy copies."
     passes: ClassVar[str] = "100, 2 per copy"
     at_pixels: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

@@ -54,6 +54,9 @@ class SsCam(Method):
     channel_softmax: bool = True
 
     shows: ClassVar[str] = "as score-cam, averaged over noisy masks"
+    plainly: ClassVar[str] = (
+        "A place is bright if the score stays high while patterns found there alone are shown, on average over noisy copies."
+    )
     passes: ClassVar[str] = "35 per channel"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = {}

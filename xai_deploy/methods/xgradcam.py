@@ -27,6 +27,9 @@ class XGradCam(Method):
     eps: float | None = None
 
     shows: ClassVar[str] = "the layer, its channels weighted by gradient x activation"
+    plainly: ClassVar[str] = (
+        "A place is bright if patterns were found there that raise the score, each by how strongly it was found."
+    )
     passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 

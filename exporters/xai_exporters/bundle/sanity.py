@@ -51,7 +51,8 @@ def check_images(folder: Path) -> list[Path]:
     """
     files = image_files(folder, True)
     if len(files) < FEWEST:
-        raise RequestError(f"--require-sanity {folder}: holds {len(files)} images; the check takes {FEWEST} at least")
+        held = f"holds {len(files)} image{'s' * (len(files) != 1)}"
+        raise RequestError(f"--require-sanity {folder}: {held}; the check takes {FEWEST} at least")
     return files
 
 

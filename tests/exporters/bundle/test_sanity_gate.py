@@ -110,7 +110,7 @@ def test_images_that_are_missing_or_broken(tmp_path: Path, capsys: pytest.Captur
     assert "few" in run("--fuse", "grad-cam")
     for i in range(9):
         write_image(few / f"{i}.png", np.full((64, 64, 3), 20 * i, np.uint8))
-    assert "holds 9 images; the check takes 10 at least" in run("--fuse", "grad-cam")
+        assert f"holds {i + 1} image{'s' * (i > 0)}; the check takes 10 at least" in run("--fuse", "grad-cam")
     (few / "9.png").write_bytes(b"no picture")
     assert "9.png" in run("--fuse", "grad-cam")
     assert "is for --fuse, which is not given" in run()

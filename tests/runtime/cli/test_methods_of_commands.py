@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -218,5 +219,6 @@ def test_a_line_a_method(capsys: pytest.CaptureFixture[str]) -> None:
     for row in rows:
         method = create(row.split()[0], {})
         assert "-" not in (method.shows, method.passes), "a method of ours says what it is"
+        assert re.fullmatch(r"(A (place|pixel|part) is|The bright part is) .*\.", method.plainly), "and what is bright"
         assert row.split("  ")[-1].strip() == (", ".join(method.roles) or "-")
     assert lines[-1] == "options: xai-explain --list-methods -v"
