@@ -62,5 +62,5 @@ def _weights(shown: Path, path: Path) -> Path | None:
     """
     beside = path.with_suffix(".bin")
     with open(path, "rb") as stream:
-        needed = b'"Const"' in stream.read(_LARGEST_XML)
+        needed = b'"Const"' in stream.read()  # its size is checked above
     return require_beside(shown, path, beside) if needed or beside.is_file() else None

@@ -183,7 +183,7 @@ def test_external_data_outside_is_refused(tmp_path: Path, where: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("length", str(1 << 40), r"would read \d+ bytes of its data file, and its shape needs \d+; refused"),
+        ("length", str(1 << 28), r"would read \d+ bytes of its data file, and its shape needs \d+; refused"),
         ("location", "a\0b", "the name of the data file of tensor .* holds a zero byte"),
     ],
 )
@@ -196,7 +196,7 @@ def test_external_data_larger_than_its_tensor_or_badly_named(tmp_path: Path, key
     for name, text in entries.items():
         tensor.external_data.add(key=name, value=text)
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
-    os.truncate(tmp_path / "weights.bin", 1 << 36)  # sparse: it takes no room on the disk
+    os.truncate(tmp_path / "weights.bin", 1 << 28)  # sparse: it takes no room on the disk
     with pytest.raises(SourceError, match=told):
         export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai"))
     assert not (tmp_path / "net.xai").exists()

@@ -18,6 +18,7 @@ from .given import Given
 
 _ROOM = 12 << 30  # bytes of addresses; OpenVINO and its threads reserve much more than they use
 _HELD, _HELD_PER_BYTE = 2 << 30, 8  # bytes that reading a file may hold; ResNets of 45 to 263 MB take 0.5 to 1.5 GB
+_HELD_PER_CORE = 16 << 20  # the stack and the heap of a thread, of which OpenVINO starts one for each core
 _SECONDS = 1800
 _READING, _PER_BYTE = 60, 1e-6
 """Seconds of processor time for reading a file, at least and for each byte: the longest of docs/openvino-ir.md takes 24 s. Readers
@@ -43,7 +44,8 @@ def call(task: str, given: Given, folder: Path, *more: str) -> None:
     """
     seconds, held = _SECONDS, 0
     if task == "translate":  # nothing runs, so the file alone decides
-        seconds, held = round(_READING + _PER_BYTE * given.size), _HELD + _HELD_PER_BYTE * given.size
+        seconds = round(_READING + _PER_BYTE * given.size)
+        held = _HELD + _HELD_PER_BYTE * given.size + _HELD_PER_CORE * (os.cpu_count() or 1)
     weights = "" if given.frontend or not given.beside else str(given.beside[0])
     arguments = [task, given.frontend, str(given.placed(folder)), weights, str(folder), *more]
     command = [sys.executable, "-P", "-m", _CHILD, *arguments]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -98,6 +99,6 @@ def _node(kind: str, frontend: str, path: Path, place: int | None = None) -> str
 def _bytes(path: Path, most: int = _LARGEST) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(most)
+            return file.read(min(most, os.fstat(file.fileno()).st_size))  # read(n) takes n bytes at once
     except OSError:
         return b""
