@@ -70,6 +70,8 @@ def _taken(
 ) -> ir.Value | None:
     """The tensor that a node takes out of a list or an optional value; None if it takes none, or it is not known which."""
     source = node.inputs[0] if node.inputs else None
+    if source not in lists and node.op_type not in ("OptionalHasElement", "OptionalGetElement"):
+        return None
     op = Ops(Emitter(graph, f"{node.name or node.op_type}/list"), "", np.dtype(np.float32))
     if node.op_type == "OptionalHasElement":
         if source is None or source in optional:
