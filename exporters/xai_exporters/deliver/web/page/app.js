@@ -285,7 +285,10 @@ function show(source, maps) {
     });
     return panel;
   });
-  $("maps").replaceChildren(...panels.map(({ figure }) => figure));
+  // figures that are there stay in place: a click is lost if its element leaves the page between press and release
+  const { children } = $("maps");
+  for (const figure of [...children].slice(panels.length)) figure.remove();
+  $("maps").append(...panels.slice(children.length).map(({ figure }) => figure));
   $("maps").hidden = false;
   $("empty").hidden = true;
   $("frame-hint").hidden = part.height === source.height && part.width === source.width;
