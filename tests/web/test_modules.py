@@ -206,6 +206,8 @@ def test_maps_lie_where_the_engine_puts_them(node: Node) -> None:
         ("tabby ", 0),
         ("2", 2),
         ("4", None),
+        ("#2", 2),  # as on the command line
+        ("#4", None),
         ("bird", None),  # two of them
         ("crane (3)", 3),
         ("tab", 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,17 +187,20 @@ def test_polygons_masks_and_two_regions(browser: Browser, made: Made, photos: li
         page.get_by_label("Corners", exact=True).fill("7;9")
         page.get_by_label("Corners", exact=True).press("Enter")
         expect(page.get_by_role("alert")).to_have_text("Corners are written x,y x,y x,y in pixels of the picture.")
+        page.get_by_label("Corners", exact=True).fill("7,9 7,20 7,44")
+        page.get_by_label("Corners", exact=True).press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("The polygon is empty: its corners lie on one line.")
 
         page.get_by_label("Region", exact=True).select_option("a mask")
         expect(page.get_by_role("alert")).to_contain_text("Choose a mask: a picture of the same size")
         for name, said in (
             ("small", "The mask has 61 x 49 pixels, its picture 61 x 50."),
-            ("black", "The mask is empty"),
+            ("black", "The mask is empty: all of it is black."),
             ("grey", "A mask has two values, 0 outside and another inside; this one has 0, 1 and 2."),
-            ("colours", "A mask is black and white"),
+            ("colours", "A mask is black and white, and this picture has colours."),
         ):
             page.get_by_label("Choose a mask", exact=True).set_input_files(tmp_path / f"{name}.png")
-            expect(page.get_by_role("alert")).to_contain_text(said)
+            expect(page.get_by_role("alert")).to_have_text(re.compile("^" + re.escape(said)))
         page.get_by_label("Choose a mask", exact=True).set_input_files(tmp_path / "mask.png")
         found = opened.last(found["count"])
         agrees(found, bundle, photos[0], Region(2, inside))
@@ -244,10 +248,14 @@ def test_a_network_that_ends_in_argmax(browser: Browser, made: Made, photos: lis
         page.get_by_label("Region", exact=True).select_option("a box")
         found = opened.last(found["count"])
         agrees(found, bundle, photos[1], Region(None, (15, 12, 31, 25)))
-        for label, value in (("Left", "70"), ("Width", "0")):
+        for label, value, said in (
+            ("Left", "70", "The box lies outside"),
+            ("Left", "", "The box has no place. Draw it on the picture, or type its left and its top edge."),
+            ("Left", "5", ""),
+            ("Width", "0", "The box is empty."),
+        ):
             page.get_by_label(label, exact=True).fill(value)
             page.get_by_label(label, exact=True).press("Enter")
-            said = "The box lies outside" if label == "Left" else "The box is empty."
             expect(page.get_by_role("alert")).to_contain_text(said)
         page.get_by_label("Region", exact=True).select_option("where the network predicts it")
         nowhere = next((c for c in range(5) if _nowhere(bundle, photos[1], c)), None)
@@ -283,6 +291,11 @@ def test_numbers(browser: Browser, made: Made, photos: list[Path]) -> None:
             agrees(found, bundle, photos[0], target, method)
         shown = page.locator("#prediction button[aria-pressed=true]").all_inner_texts()
         assert [text.split("\n")[0] for text in shown] == ["output 4"]
+        page.get_by_label("Output", exact=True).fill("#9")
+        page.get_by_label("Output", exact=True).press("Enter")
+        expect(page.get_by_role("alert")).to_have_text(
+            "No output, or more than one, fits “#9”. Pick one from the list."
+        )
         page.get_by_label("Output", exact=True).fill("")
         page.get_by_label("Output", exact=True).press("Enter")
         expect(page.get_by_role("alert")).to_have_text("Choose an output: none of the numbers is a predicted one.")

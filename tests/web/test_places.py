@@ -58,6 +58,20 @@ def test_a_region_covers_what_it_covers_in_the_engine(node: Node) -> None:
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
+def test_corners_on_one_line(node: Node) -> None:
+    """The page takes no polygon that the engine refuses."""
+    texts = ["1,1 1,1 1,1", "1,1 5,5 9,9", "0.1,0.1 0.3,0.3 0.7,0.7", "1,1 5,5 9,9.01", "3,1 3,1 3,4", "0,0 9,0 9,1"]
+    wanted = []
+    for text in texts:
+        try:
+            Place.read(text)
+            wanted.append(False)
+        except TargetError as error:
+            wanted.append("its corners lie on one line" in str(error))
+    assert node("input.map((text) => places.onOneLine(places.cornersOf(text)))", texts) == wanted
+    assert wanted == [True, True, True, False, True, False]
+
+
 _OWN = {  # the shape of the own output without the batch, the classes, the size of the scores, the activation
     "scores": ((5, 12, 16), 5, (12, 16), "softmax"),
     "classes last": ((12, 16, 5), 5, (12, 16), "softmax"),

@@ -27,7 +27,7 @@ def find(paths: Sequence[str], arguments: argparse.Namespace, bundles: str) -> l
 
 def chunks(
     files: Sequence[Path], arguments: argparse.Namespace, skipped: list[Bad], spec: Input
-) -> Iterator[tuple[tuple[Path, ...], tuple[Any, ...]]]:
+) -> Iterator[tuple[list[Path], list[Any]]]:
     """The images that can be read, in chunks. With --skip-bad the others are reported and added to `skipped`.
 
     Raises:
@@ -41,6 +41,7 @@ def chunks(
             item.report(arguments.skip_bad)
         skipped += bad
         if good := [item for item in chunk if not isinstance(item, Bad)]:
-            yield tuple(zip(*good, strict=True))
+            # lists: a tuple of as many images as a network takes would be one image for each of its inputs
+            yield [path for path, _ in good], [pixels for _, pixels in good]
     if len(skipped) == len(files):
         raise InputError(f"none of the {len(files)} images can be read")

@@ -231,7 +231,8 @@ class Explanations:
             NotPredictedError: There is such an image, and it is not to be skipped.
         """
         try:
-            return self._explain(*zip(*good, strict=True)), []
+            # lists: a tuple of as many images as a network takes would be one image for each of its inputs
+            return self._explain([path for path, _ in good], [pixels for _, pixels in good]), []
         except NotPredictedError as error:
             if len(good) > 1:
                 each = [self._explain_each([one]) for one in good]
@@ -240,7 +241,7 @@ class Explanations:
             bad.report(self.arguments.skip_bad)
             return [], [{"file": str(bad.path), "reason": str(error)}]
 
-    def _explain(self, paths: tuple[Path, ...], pictures: tuple[NDArray[Any], ...]) -> list[dict[str, Any]]:
+    def _explain(self, paths: list[Path], pictures: list[NDArray[Any]]) -> list[dict[str, Any]]:
         """Explain one chunk and write its files; return its entries in the report."""
         specs = [(method.name, method.options) for method in self.methods]
         index = [self.places[path] for path in paths] if self.beside else []

@@ -79,7 +79,7 @@ class Targets:
             held = ", ".join(repr(key[:40]) for key in list(written)[:5])
             raise TargetError(f"a target as an object is {forms}, not one of {held or 'nothing'}")
         if "like" in written:
-            return Like(self._vector(written["like"]))
+            return Like(self._reference(written["like"]))
         if "not" in written:
             return Not(self._value(written["not"], depth))
         if "versus" in written:
@@ -107,15 +107,15 @@ class Targets:
             return where
         raise TargetError('a region is [x, y, width, height], corners, "all", "predicted" or {"b64": a mask as PNG}')
 
-    def _vector(self, like: Any) -> np.ndarray[Any, Any]:
-        """The embedding of a reference, computed once."""
+    def _reference(self, like: Any) -> Any:
+        """The embedding of a reference, computed once; of a network without embeddings the reference itself."""
         if isinstance(like, list):
             return _floats(like, "a reference's list holds numbers, those of an embedding")
         if not isinstance(like, Mapping):
             raise TargetError('a reference is {"b64": an image file} or a list of numbers')
         embed = self._space.embed
         if not self._space.normalised or embed is None:
-            raise TargetError("the network's numbers are no embedding of length 1, so images can't be compared")
+            return like  # the reading of a `Like` says what the network lacks
         return embed(
             decoded(_bytes(like, "the reference"), self._explainer.bundle.manifest.input, self._limits, "the reference")
         )

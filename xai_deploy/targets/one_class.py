@@ -20,6 +20,9 @@ _INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
 _NUMBERED = re.compile(r"#([0-9]{1,18})")
 _WORD = re.compile(r"\w+")
 _MARKED = re.compile(r"[@#:]|^box|^top", re.IGNORECASE)  # what looks like a detection
+_OF_ANOTHER = re.compile(
+    r"(?:not )?(?:(?P<like>like .*)|(?P<box>box \d+(?::.*)?)|(?P<top>top\d+))", re.IGNORECASE | re.DOTALL
+)
 _GIVES = {
     "classes": "a score for each class",
     "vector": "numbers",
@@ -127,31 +130,35 @@ def _labelled(text: str, space: ScoreSpace) -> int:
         raise UnknownLabelError(
             f"label {quoted(text)} stands for classes {', '.join(map(str, matches))}; give the index"
         )
-    region = "; a region needs scores at each position" if "@" in text and space.kind not in ("dense", "rows") else ""
-    if space.kind == "rows" and _MARKED.search(text):
-        region = f"; a detection is written {', '.join(map(repr, _DETECTIONS))}"
+    meant = _meant(text, space.kind)
     if space.kind == "vector":
         raise UnknownLabelError(
             f"{quoted(text)} names none of the network's {space.classes} numbers; name one by its place ('#0' to "
-            f"'#{space.classes - 1}'){region}"
+            f"'#{space.classes - 1}'){meant}"
         )
     if not space.labels:
         raise UnknownLabelError(
-            f"label {quoted(text)}: this bundle has no labels; give a class index (0 to {space.classes - 1})"
-            + (region or _compared(text))
+            f"label {quoted(text)}: this bundle has no labels; give a class index (0 to {space.classes - 1}){meant}"
         )
     close = _with_words(text, space.labels)[:3] or difflib.get_close_matches(text, space.labels, 3, cutoff=0.5)
     raise UnknownLabelError(
-        f"no label {quoted(text)}"
-        + (f"; the nearest are {', '.join(map(quoted, close))}" if close else "")
-        + (region or _compared(text))
+        f"no label {quoted(text)}" + (f"; the nearest are {', '.join(map(quoted, close))}" if close else "") + meant
     )
 
 
-def _compared(text: str) -> str:
-    """What to say of a text that may mean a similarity."""
-    like = text.casefold().removeprefix("not ").startswith("like ")
-    return "; images are compared by networks that give an embedding" if like else ""
+def _meant(text: str, kind: str) -> str:
+    """What to say of a text that is written for networks of another kind, or as no detection is."""
+    if kind == "rows" and _MARKED.search(text):
+        return f"; a detection is written {', '.join(map(repr, _DETECTIONS))}"
+    if "@" in text and kind not in ("dense", "rows"):
+        return "; a region needs scores at each position"
+    if (named := _OF_ANOTHER.fullmatch(text)) is None or (named["top"] and kind == "classes"):
+        return ""
+    if named["like"]:
+        return "; images are compared by networks that give an embedding"
+    return (
+        "; boxes are found by detectors" if named["box"] else "; the best classes are those of a score for each class"
+    )
 
 
 def _with_words(text: str, labels: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from xai_exporters.errors import GraphError, LayerError, RequestError
 
 from xai_deploy import Explainer, Explanation, read_image, write_image
 from xai_deploy.answer import restored
+from xai_deploy.cli.check import main as check
 from xai_deploy.cli.evaluate import main as evaluate
 from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import ManifestError, NotApplicableError, OptionError
@@ -237,6 +238,28 @@ def test_refused_images(
 ) -> None:
     with pytest.raises(error, match=message):
         Explainer(folder / "late.xai").explain(RGB[:1], method, 1, inputs={"depth": SHALLOW[:1]}, **options)
+
+
+def test_as_many_images_as_inputs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two images of a network of two inputs are two images, not one image for each input; against torch."""
+    for name, pictures in (("rgb", RGB[:2]), ("depth", np.repeat(SHALLOW[:2], 3, axis=3))):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(pictures):
+            write_image(tmp_path / name / f"{i}.png", image)
+    bundle, images = str(folder / "late.xai"), str(tmp_path / "rgb")
+    given = ["--input", f"depth={tmp_path / 'depth'}", "-q", "-t", "1", "-m", "grad-cam,grad-cam:image=depth"]
+    assert explain([bundle, images, *given, "-o", str(tmp_path / "o")]) == 0
+    report = json.loads((tmp_path / "o" / "results.json").read_text())["images"]
+    network = seeded(Late)
+    there = network.depth(prepared(SHALLOW[:2]))
+    want, _ = grad_cam(there, lambda a: network.scores(network.rgb(prepared(RGB[:2])), a)[:, 1])
+    for i, image in enumerate(report):
+        [own] = [one["raw"] for one in image["explanations"] if "depth" in one["raw"] or "layer=1" in one["raw"]]
+        near(np.load(tmp_path / "o" / own), want[i])
+    assert check([*given[:3], "-m", "grad-cam:image=depth", bundle, bundle, images]) == 0
+    for main, paths in ((explain, [bundle, images, "-o", str(tmp_path / "bad")]), (check, [bundle, bundle, images])):
+        assert main([*paths, "-q"]) == 2
+        assert "the network also takes 'depth' (images)" in capsys.readouterr().err
 
 
 def test_evaluation_is_of_the_explained_image(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

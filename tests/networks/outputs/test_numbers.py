@@ -349,6 +349,7 @@ def test_a_target_of_another_network(folder: Path) -> None:
     for text, said in (
         ("like a.png", "no label 'like a.png'.*; images are compared by networks that give an embedding$"),
         ("bee@all", "no label 'bee@all'.*; a region needs scores at each position$"),
+        ("not Box 0:left", "no label 'Box 0:left'; boxes are found by detectors$"),
     ):
         with pytest.raises(TargetError, match=said):
             explainer.explain(images(1), "grad-cam", text)

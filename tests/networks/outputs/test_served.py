@@ -141,6 +141,12 @@ def test_no_file_is_read(serve: Serve, name: str, target: Any) -> None:
             [0, 1, 0, 0, 0],
             "weights need a network that gives a score for each class; this one gives scores at each",
         ),
+        (
+            "dense",
+            {"like": {"b64": "aGVsbG8="}},
+            "Like needs a network that gives an embedding; this one gives scores at each position",
+        ),
+        ("dense", "top2", "the best classes are those of a score for each class"),
         ("dense", {"class": [1], "where": "all"}, "the class of a region is an index or a label"),
         ("embedding", {"like": 3}, "a reference is"),
         ("embedding", {"like": ["a"] * 6}, "a reference's list holds numbers"),

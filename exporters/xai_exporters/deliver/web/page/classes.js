@@ -10,7 +10,7 @@ export function classNames(labels) {
 }
 
 /**
- * What was typed -> class: the exact name before one in another case, a number, a part of one name only.
+ * What was typed -> class: the exact name before one in another case, a number (3 or #3), a part of one name only.
  * @returns PREDICTED for nothing, null where no class, or more than one, fits.
  */
 export function findClass(text, names) {
@@ -19,7 +19,8 @@ export function findClass(text, names) {
   if (names.includes(typed)) return names.indexOf(typed);
   const wanted = typed.toLowerCase();
   const lower = names.map((name) => name.toLowerCase());
-  if (/^\d+$/.test(wanted)) return Number(wanted) < names.length ? Number(wanted) : null;
+  const numbered = /^#?(\d+)$/.exec(wanted);
+  if (numbered) return Number(numbered[1]) < names.length ? Number(numbered[1]) : null;
   for (const fits of [(name) => name === wanted, (name) => name.includes(wanted)]) {
     const fitting = lower.flatMap((name, i) => (fits(name) ? [i] : []));
     if (fitting.length) return fitting.length === 1 ? fitting[0] : null;

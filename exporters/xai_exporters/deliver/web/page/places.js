@@ -1,5 +1,6 @@
 /** Regions of dense scores: as `xai_deploy/targets/places.py` and `xai_deploy/in_regions.py`. */
 
+import { PictureError } from "./picture.js";
 import { seenPart, shownIn } from "./preprocess.js";
 import { axis } from "./resample.js";
 
@@ -12,6 +13,16 @@ const CORNERS = new RegExp(String.raw`^${NUMBER}\s*,\s*${NUMBER}(?:\s+${NUMBER}\
 export function cornersOf(text) {
   if (!text.trim()) return [];
   return CORNERS.test(text.trim()) ? text.trim().split(/(?<=\d)\s+(?=-?\d)/).map((pair) => pair.split(",").map(Number)) : null;
+}
+
+/** Whether corners enclose nothing, all of them on one line. */
+export function onOneLine([[x0, y0], ...others]) {
+  return others.every(([x1, y1]) =>
+    others.every(([x2, y2]) => {
+      const [one, other] = [(x1 - x0) * (y2 - y0), (x2 - x0) * (y1 - y0)];
+      return Math.abs(one - other) <= 1e-9 * (Math.abs(one) + Math.abs(other)); // 0.3 - 0.1 is not 0.2
+    }),
+  );
 }
 
 /** The corners of {x, y, width, height}. */
@@ -43,7 +54,7 @@ export function inside(corners, { height, width }) {
 
 /**
  * A picture with two values, the lower of which is outside -> {width, height, row: y -> 1 for each pixel inside}.
- * @throws {Error} it holds other values, or nothing but one; the message is for people
+ * @throws {PictureError} it holds other values, or nothing but one
  */
 export function maskOf({ width, height, rows }) {
   const bits = new Uint8Array(width * height);
@@ -54,14 +65,14 @@ export function maskOf({ width, height, rows }) {
     for (let from = 0, to = top * width; from < rgba.length; from += 4, to++) {
       const value = rgba[from];
       if (value !== rgba[from + 1] || value !== rgba[from + 2]) {
-        throw new Error("A mask is black and white, and this picture has colours. Save the object white on black.");
+        throw new PictureError("A mask is black and white, and this picture has colours. Save the object white on black.");
       }
       if (value === 0) continue;
-      if (value !== (other ||= value)) throw new Error(`A mask has two values, 0 outside and another inside; this one has 0, ${other} and ${value}.`);
+      if (value !== (other ||= value)) throw new PictureError(`A mask has two values, 0 outside and another inside; this one has 0, ${other} and ${value}.`);
       bits[to] = 1;
     }
   }
-  if (!other) throw new Error("The mask is empty: all of it is black. Mark the region with white.");
+  if (!other) throw new PictureError("The mask is empty: all of it is black. Mark the region with white.");
   return { width, height, row: (y) => bits.subarray(y * width, (y + 1) * width) };
 }
 

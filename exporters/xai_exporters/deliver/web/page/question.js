@@ -121,7 +121,9 @@ function typed(field) {
   const number = findClass(field.value, names);
   field.setAttribute("aria-invalid", number === null);
   if (number !== null) return number;
-  throw new ClassError(`No ${WORDS[config.explained.kind][0].toLowerCase()}, or more than one, fits “${field.value}”. Pick one from the list, or leave the field empty.`);
+  const { kind } = config.explained;
+  const empty = kind === "numbers" && field === $("class") ? "" : ", or leave the field empty"; // no number is a predicted one
+  throw new ClassError(`No ${WORDS[kind][0].toLowerCase()}, or more than one, fits “${field.value}”. Pick one from the list${empty}.`);
 }
 
 function methodChanged() {

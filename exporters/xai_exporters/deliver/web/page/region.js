@@ -1,7 +1,7 @@
 /** The regions that are explained in a segmentation: chosen from a list, drawn on the picture, typed, or a mask's file. */
 
 import { openPicture } from "./picture.js";
-import { boxCorners, cornersOf, inside, maskOf } from "./places.js";
+import { boxCorners, cornersOf, inside, maskOf, onOneLine } from "./places.js";
 import { inPicture } from "./pointer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -127,9 +127,11 @@ class Region {
       this.$("polygon").setAttribute("aria-invalid", !corners);
       if (!corners) throw new Error("Corners are written x,y x,y x,y in pixels of the picture.");
       if (corners.length < 3) throw new Error(`A polygon has at least three corners, and this one ${corners.length}. Press on the picture for each.`);
+      if (onOneLine(corners)) throw new Error("The polygon is empty: its corners lie on one line. Press on the picture beside it.");
       return { said: `the polygon ${corners.map(([x, y]) => `${x},${y}`).join(" ")}`, row: inside(corners, picture) };
     }
     const { x, y, width, height } = this.box;
+    if (["x", "y"].some((key) => this.$(FIELDS[key]).value === "")) throw new Error("The box has no place. Draw it on the picture, or type its left and its top edge.");
     if (!(width > 0 && height > 0)) throw new Error("The box is empty. Draw it on the picture, or type a width and a height above 0.");
     return { said: `the box ${x},${y},${width},${height}`, row: inside(boxCorners(this.box), picture) };
   }
