@@ -16,6 +16,7 @@ from .limits import Limits
 
 Form = Literal["xai", "vertex"]
 
+_WHICH = ("image", "layer")  # numbers that say which one, not how much
 _SEGMENTS = re.compile(r"(grid|slic):[1-9][0-9]{0,2}")
 
 
@@ -91,7 +92,7 @@ def checked_method(
     method, ours = create(name, {**served[name], **options}), options_of(create(name, served[name]))
     for key, value in options_of(method).items():
         own = ours.get(key)
-        if value == own or isinstance(value, bool):
+        if value == own or isinstance(value, bool) or key in _WHICH:
             continue
         if key == "segments" and not _SEGMENTS.fullmatch(str(value)):
             raise OptionError(f"{name}: segments are grid:N or slic:N on a server, not {value!r}")

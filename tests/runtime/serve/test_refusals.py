@@ -208,6 +208,19 @@ def test_options_are_bounded(start: Start) -> None:
         assert line in running.refused(400, body)
 
 
+def test_a_number_that_names_an_image_or_a_layer(start: Start) -> None:
+    """It is no size, whose cost nobody knows."""
+    running = start(methods={"grad-cam": {}})
+    for options, line in (
+        ({"image": 2}, "no image 2: the network takes"),
+        ({"layer": 7}, "no layer 7: the bundle has"),
+    ):
+        body = {"instances": [ONE], "parameters": {"method": "grad-cam", "options": options}}
+        assert line in running.refused(400, body)
+    body = {"instances": [ONE], "parameters": {"method": "grad-cam", "options": {"image": 1}}}
+    assert running.ask("net:explain", body)["explanations"][0]["explanations"][0]["options"]["image"] == 1
+
+
 def test_what_the_server_fixes_is_free(start: Start) -> None:
     """The person who starts the server may name files and steps of any size; requests may not go beyond them."""
     running = start(methods={"occlusion": {"stride": "3"}, "lime": {"samples": "5000"}})
