@@ -57,6 +57,9 @@ def test_what_it_says(made: Path, tmp_path: Path) -> None:
     )
     assert "It shows A place is bright if patterns were found there that raise the score on average" in text
     assert "It shows A part is bright if the score is higher with it shown, by a straight-line estimate." in text
+    signed = "straight-line estimate. This map has a sign: one colour speaks for what was asked, the other against it."
+    assert signed in text
+    assert text.count("This map has a sign") == 1, "Grad-CAM's has none"
     assert "It shows where a small change would move the score" in text
     assert "It shows where hiding or keeping a part moves the score" in text
     assert re.search(r"Stated error standard_error \S+ ", text)

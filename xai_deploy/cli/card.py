@@ -79,6 +79,7 @@ class Card:
                     "options": ", ".join(f"{key}={value}" for key, value in answer.options.items()) or "none",
                     "errors": [f"{name} {value:.3g}" for name, value in answer.stated_errors.items()],
                     "constant": answer.constant,
+                    "signed": answer.signed,
                 }
                 for title, answer, picture in shown
             ],
