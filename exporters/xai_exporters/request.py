@@ -95,7 +95,7 @@ class Request:
         keep_batchnorm: Leave BatchNormalizations in the relevance graphs, and ask torch's exporter to leave them.
         fuse: Methods to write as self-contained graphs, "METHOD" or "METHOD:OPTION=VALUE".
         fixed_target: Fused graphs have no input `target`: always the predicted class.
-        versus: Fused graphs have a further input `versus`, the class whose score is subtracted.
+        versus: Fused graphs have a further input `versus`, the class whose score is subtracted, in a region or row of its own.
         all_classes: Fused graphs have no input `target`: `saliency_map` holds the map of every class, [N,K,h,w].
         map_size: "input" resizes the maps of fused graphs to the network's input; None leaves the size that the method gives.
         uint8: The maps of fused graphs are 0-255.

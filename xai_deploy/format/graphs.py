@@ -21,6 +21,7 @@ SEED = "seed"
 WHERE = "where"
 ROW = "row"
 VERSUS = "versus"  # of fused graphs: the class that a contrast subtracts
+VERSUS_WHERE, VERSUS_ROW = "versus_where", "versus_row"  # and the region, or the row, whose score of it that is
 REFERENCE = "reference"
 DENSE = "dense_scores"  # a tensor within the graphs, not among their outputs
 SHARES = "region_probabilities"

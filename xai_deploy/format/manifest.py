@@ -22,7 +22,7 @@ field blank. The graphs:
 - `fused-METHOD` (on request): the network input and `target` -> the network's outputs under their own names and
   `saliency_map` [N,h,w] in [0,1]; for any runtime, without this package. With dense scores also `where` float32 [N,H,W], the
   region, of any scale; with an embedding `reference` float32 [N,D], of any length, in place of `target`. On request also `versus`
-  int64 [N], the class that is subtracted;
+  int64 [N], the class that is subtracted, with a region (`versus_where`) or a row (`versus_row`) of its own;
 - `own-map` (on request): the network input -> the tail's outputs and `own_map` [N,h,w], a map that the network itself makes;
 - `pixelwise-tail` (only if global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.

@@ -18,6 +18,8 @@ from xai_deploy.format.bundle import (
     ROW,
     SEED,
     VERSUS,
+    VERSUS_ROW,
+    VERSUS_WHERE,
     WHERE,
     FurtherInputs,
     Graph,
@@ -126,7 +128,7 @@ def asked(manifest: Manifest, logits: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[Any]]:
-    """A graph's inputs `where`, `row`, `reference`, `versus` and `seed` for some images, as far as it has them.
+    """A graph's inputs `where`, `row`, `reference`, `seed`, and those of a contrast, for some images, as far as it has them.
 
     Args:
         graph: The manifest's entry for the graph.
@@ -146,8 +148,10 @@ def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[An
                 feeds[port.name][..., 0] = 1
         elif port.name == SEED:  # zeros add nothing to the class asked about
             feeds[port.name] = np.zeros((images, *(1 if size is None else size for size in port.shape)), np.float32)
-        elif port.name == ROW:
+        elif port.name in (ROW, VERSUS_ROW):
             feeds[port.name] = np.zeros(images, np.int64)  # on noise, rounding decides which row is the best
+        elif port.name == VERSUS_WHERE:
+            feeds[port.name] = np.ones((images, *(size or 1 for size in port.shape)), np.float32)
         elif port.name == VERSUS:
             feeds[port.name] = np.full(images, BY_SEED, np.int64)  # subtracts nothing
         elif port.name == REFERENCE:

@@ -9,7 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.detections import best_scores, scores_of
-from xai_deploy.format.bundle import BY_SEED, DENSE, LOGITS, PREDICTED, REFERENCE, ROW, TARGET, VERSUS, WHERE, Manifest
+from xai_deploy.format.bundle import (
+    BY_SEED,
+    DENSE,
+    LOGITS,
+    PREDICTED,
+    REFERENCE,
+    ROW,
+    TARGET,
+    VERSUS,
+    VERSUS_ROW,
+    VERSUS_WHERE,
+    WHERE,
+    Manifest,
+)
 
 from ..errors import VerificationError
 from ..graph.measure import open_session, run_taken
@@ -54,13 +67,15 @@ def questions(manifest: Manifest, model: Callable[[str], bytes], images: Sequenc
 
 def _question(manifest: Manifest, outputs: Arrays) -> Question:
     scores, rows = manifest.scores, manifest.scores.rows
+    nothing = {VERSUS: np.array([BY_SEED])}  # no contrast
     if rows is not None:
         row = int(best_scores(outputs[DENSE], manifest)[0].argmax())
         # a row that states its class is asked about as it is: with random weights it states another
         best = PREDICTED if rows.labelled else int(scores_of(outputs[DENSE], manifest)[0, row].argmax())
-        return {TARGET: np.array([best]), ROW: np.array([row])}
+        return {TARGET: np.array([best]), ROW: np.array([row]), VERSUS_ROW: np.array([row]), **nothing}
     target = np.array([0 if scores.kind == "vector" else outputs[LOGITS].reshape(-1).argmax()], np.int64)
-    return {TARGET: target, VERSUS: np.array([BY_SEED]), WHERE: np.ones((1, *scores.shape[1:]), np.float32)}
+    everywhere = np.ones((1, *scores.shape[1:]), np.float32)
+    return {TARGET: target, WHERE: everywhere, VERSUS_WHERE: everywhere, **nothing}
 
 
 def _next_other(embeddings: NDArray[np.float32], image: int) -> int:

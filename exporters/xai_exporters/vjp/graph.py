@@ -34,6 +34,7 @@ from ..backward.recurrent import unroll
 from ..backward.rules import FLOATS, RuleTable, Table, floats_of
 from ..backward.walker import propagate
 from ..cut.chosen import copied, taking
+from ..cut.regions import REGIONS
 from ..cut.scores.rows import row_pieces
 from ..errors import GraphError
 from ..graph.emit import Emitter, Ops
@@ -95,19 +96,28 @@ def by_contrast(
 ) -> ir.Value:
     """`target` and `versus` [N] as further inputs: 1 at the one, -1 at the other; or the product of both with their logits.
 
+    With dense scores there are two regions, [N,2,classes]: the target is one of the first, the other class of the second.
+
     Args:
         graph, logits, classes: As every `Start` takes them.
         of_target: What the walk begins with if `versus` is no class, and which adds `target`. All zeros of it stay zeros.
         times_logits: Start with each logit's share of the difference.
     """
-    alone = of_target(graph, logits, classes)
+    two, first, second = _named(graph, DENSE) is not None, logits, logits
+    if two:
+        split = Ops(Emitter(graph, SEED), "regions", floats_of(logits))
+        first, second = (split.Slice(logits, [i], [i + 1], [1]) for i in range(2))
+    alone = of_target(graph, first, classes)
     assert not isinstance(alone, Begin)  # rows are no classes
-    op = Ops(Emitter(graph, SEED), "contrast", floats_of(logits))
-    subtracted = op.Where(_is_target(graph, op, logits, classes, VERSUS), 1.0, 0.0)
+    op = Ops(Emitter(graph, SEED), "contrast", floats_of(logits))  # it knows the names that `of_target` took
+    subtracted = op.Where(_is_target(graph, op, second, classes, VERSUS), 1.0, 0.0)
     # the target's own weight without the others of Relevance-CAM, which a contrast does not compare
     own = op.Where(op.GreaterOrEqual(op.Abs(alone), 1.0), alone, 0.0)
     both = op.Mul(op.ReduceSum(subtracted, [-1], keepdims=1), op.ReduceSum(op.Abs(own), [-1], keepdims=1))
-    start: ir.Value = op.Where(op.Greater(both, 0.0), op.Sub(own, subtracted), alone)
+    difference = op.Concat(own, op.Neg(subtracted), axis=1) if two else op.Sub(own, subtracted)
+    start: ir.Value = op.Where(
+        op.Greater(both, 0.0), difference, op.Concat(alone, op.Mul(alone, 0.0), axis=1) if two else alone
+    )
     return op.Mul(start, logits) if times_logits else start
 
 
@@ -137,21 +147,16 @@ def known_reference(op: Ops, reference: ir.Value) -> ir.Value:
 
 
 def by_row(graph: ir.Graph, logits: ir.Value, classes: int) -> Begin:
-    """`seed` [N,C] as the only further input: the weights of the scores of the row of a detector that `where` [N,1,rows] picks.
+    """`seed` [N,R,C] as the only further input: the weights of the scores of the rows of a detector that `where` [N,R,rows] picks.
 
     The walk begins at the scores, before the boxes are put beside them: the branch that computes boxes is not walked.
     """
     dense = _named(graph, DENSE)
     assert dense is not None  # only detectors begin so
-    scores, op = row_pieces(dense)[0], Ops(Emitter(graph, SEED), "start", floats_of(dense))
-    shape = ir.Shape([batch_of(graph.inputs[0]), classes])
+    shape = ir.Shape([batch_of(graph.inputs[0]), REGIONS, classes])
     seed = ir.Value(name=SEED, shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     graph.inputs.append(seed)
-    [where] = [v for v in graph.inputs if v.name == WHERE]
-    spread = op.Mul(op.Unsqueeze(seed, [2]), where)  # [N,C,rows]
-    return Begin(
-        scores, spread if op.floats == np.float32 else op.Cast(spread, to=int(ir.DataType.from_numpy(op.floats)))
-    )
+    return Begin(row_pieces(dense)[0], _spread(graph, dense, seed))
 
 
 def _seeded(graph: ir.Graph, logits: ir.Value, classes: int, start: Start) -> tuple[ir.Value, ir.Value]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from xai_exporters import Request, export
 from xai_exporters.errors import GraphError, RequestError
 
-from xai_deploy import Contrast, Explainer
+from xai_deploy import Contrast, Explainer, Region
 from xai_deploy.preprocess import Prepared
 
 from ...exporters import nets as of_classes
@@ -133,22 +133,84 @@ def test_relevance(tmp_path: Path) -> None:
                 assert np.abs(got - scaled(torch.from_numpy(own))).max() < 1e-4, (name, versus, backend)
 
 
-def test_regions(tmp_path: Path) -> None:
-    """Both classes in the same region."""
-    network = UNet("transposed")
-    source = saved(network, tmp_path / "net.onnx")
-    request = Request(source, "middle", tmp_path / "net.xai", preprocess="unit", fuse=("hires-cam", "lrp"), versus=True)
-    done = export(request)
-    x, where = torch.from_numpy(images(2)), np.zeros((2, *SIZE), np.float32)
-    where[:, 4:20, 5:17] = 2
+BOXES = ((5, 4, 12, 16), (15, 10, 13, 9))
+"""x, y, width, height of the target's region and of that of the class that is subtracted."""
+OF_REGIONS = ("hires-cam", "lrp", "relevance-cam", "reciprocam:score=softmax", "integrated-gradients:steps=2")
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[UNet, Path]:
+    folder, network = tmp_path_factory.mktemp("regions"), UNet("transposed")
+    source = saved(network, folder / "net.onnx")
+    request = Request(source, "middle", folder / "net.xai", preprocess="unit", fuse=OF_REGIONS, versus=True)
+    return network, export(replace(request, pixel_relevance=True)).path
+
+
+def masks() -> list[NDArray[np.float32]]:
+    """Both regions, [2,H,W] each, of two scales."""
+    both = []
+    for scale, (x, y, width, height) in zip((2, 1e38), BOXES, strict=True):
+        both.append(np.zeros((2, *SIZE), np.float32))
+        both[-1][:, y : y + height, x : x + width] = scale
+    return both
+
+
+def means(dense: Tensor) -> list[Tensor]:
+    """The mean scores in both regions, [N,C] each."""
+    return [dense[:, :, y : y + height, x : x + width].mean((2, 3)) for x, y, width, height in BOXES]
+
+
+@pytest.mark.parametrize(("target", "versus"), [(1, 3), (1, 1), (-1, 3), (2, -1)])
+def test_regions(segmenter: tuple[UNet, Path], target: int, versus: int) -> None:
+    """A class in one region rather than another, or the same one, in another region."""
+    network, path = segmenter
+    x, (where, other) = torch.from_numpy(images(2)), masks()
+
+    def score(dense: Tensor, classes: list[Tensor]) -> Tensor:
+        first, second = means(dense)
+        return first[range(2), classes[0]] - second[range(2), classes[1]]
+
     activation, fine = network.features(x)
-    means = network.dense(activation, fine)[:, :, 4:20, 5:17].mean((2, 3))
-    for target, versus in PAIRS:
-        [gradient] = torch.autograd.grad(differences(means, target, versus).sum(), activation, retain_graph=True)
-        want = scaled(at_layer(activation, gradient)["hires-cam"])
+    dense = network.dense(activation, fine)
+    best = [of.argmax(1) for of in means(dense)]
+    classes = [own if k == -1 else torch.full((2,), k) for own, k in zip(best, (target, versus), strict=True)]
+    [gradient] = torch.autograd.grad(score(dense, classes).sum(), activation)
+    want = {"hires-cam": at_layer(activation, gradient)["hires-cam"], "integrated-gradients": torch.zeros(2, *SIZE)}
+    for node in (-((1 / 3) ** 0.5), (1 / 3) ** 0.5):  # Gauss-Legendre's two points
+        at = ((node + 1) / 2 * x).requires_grad_()
+        [pixels] = torch.autograd.grad(score(network.dense(*network.features(at)), classes).sum(), at)
+        want["integrated-gradients"] += (pixels * x).sum(1) / 2
+    feeds = {"image": x.numpy(), "target": np.full(2, target), "versus": np.full(2, versus)}
+    for name, maps in want.items():
         for backend in BACKENDS:
-            feeds = {"image": x.numpy(), "where": where, "target": np.full(2, target), "versus": np.full(2, versus)}
-            assert np.abs(fused(done.path / "fused-hires-cam.onnx", feeds, backend) - want).max() < 1e-4
+            got = fused(path / f"fused-{name}.onnx", feeds | {"where": where, "versus_where": other}, backend)
+            assert np.abs(got - scaled(maps)).max() < 1e-4, (name, backend)
+
+
+def test_regions_as_the_engine(segmenter: tuple[UNet, Path]) -> None:
+    """What starts with both logits or probabilities; the engine's own are held to Zennit and to the formula elsewhere."""
+    _, path = segmenter
+    explainer, x, (where, other) = Explainer(path), images(2), masks()
+    sides = [Region(k, box) for k, box in zip((2, 3), BOXES, strict=True)]
+    for name, target, versus in (
+        *((method.partition(":")[0], Contrast(*sides), other) for method in OF_REGIONS[1:4]),
+        ("relevance-cam", sides[0], 0 * other),  # an empty region subtracts nothing
+        ("lrp", sides[0], 0 * other),
+    ):
+        own = explainer.explain(Prepared(x), name, target, **({"score": "softmax"} if name == "reciprocam" else {})).raw
+        for backend in BACKENDS:
+            feeds = {
+                "image": x,
+                "target": np.full(2, 2),
+                "versus": np.full(2, 3),
+                "where": where,
+                "versus_where": versus,
+            }
+            got = fused(path / f"fused-{name}.onnx", feeds, backend)
+            # one position moves the probabilities by 1/100: stretching multiplies their rounding
+            limit = 1e-3 if name == "reciprocam" else 1e-4
+            assert np.abs(got - scaled(torch.from_numpy(own))).max() < limit, (name, backend)
+            assert not fused(path / f"fused-{name}.onnx", feeds | {"where": 0 * where}, backend).any()
 
 
 def test_numbers(tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ class ClassMap(AtNoLayer):
         """See `Fused.raw`."""
         maps, (h, w) = self._maps(net)
         assert isinstance(net, DetectorNet)  # `_maps` refuses others
+        if net.versus is not None:
+            raise GraphError(
+                "with --versus: a contrast of class maps is the difference of two of its maps; leave --versus out"
+            )
         op, classes = net.op, net.rows.classes
         chosen = op.Cast(op.Equal(np.arange(classes)[None], net.chosen), to=int(ir.DataType.FLOAT))  # [N,C]
         flat = op.MatMul(op.Unsqueeze(chosen, [1]), op.Reshape(maps, [-1, classes, h * w]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from xai_deploy.format.bundle import ROW, SALIENCY, TARGET, VERSUS
+from xai_deploy.format.bundle import ROW, SALIENCY, TARGET, VERSUS, VERSUS_ROW, VERSUS_WHERE
 from xai_deploy.foundation.options import options_of
 
 from ...errors import GraphError
@@ -51,7 +51,7 @@ class Form:
         page: A page reads it: it keeps a detector's rows, whether or not its outputs need them.
         all_classes: A map of each class; no input `target`.
         boxes: A detector also gives its boxes as OpenVINO Model API reads them, see `boxes`.
-        versus: A further input `versus`, the class that is subtracted.
+        versus: A further input `versus`, the class that is subtracted; in a region or a row, which is one more.
     """
 
     fixed_target: bool = False
@@ -79,7 +79,8 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     the highest mean score in it. With a detector also `row` int64 [N]; -1 is then the best row of the class `target`, and
     of all rows if that is -1, too. An embedding has `reference` float32 [N,D] in place of `target`. Of other numbers, `target` k is
     the number k, and -2 - k the same in its other direction. If the form has it, `versus` int64 [N] is the class, or the number,
-    whose score is subtracted; -1 is then the predicted one, and what is no class subtracts nothing.
+    whose score is subtracted; -1 is then the predicted one, and what is no class subtracts nothing. Its region is `versus_where`,
+    its row `versus_row`, as `where` and `row` are the target's; an empty region and what is no row subtract nothing either.
 
     Outputs: the network's own under their own names, and `saliency_map` [N,h,w]; of all classes [N,K,h,w], without the inputs
     `target` and `row`.
@@ -94,7 +95,11 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
         SALIENCY,
         RAW,
         *(() if form.fixed_target or form.all_classes else (TARGET, ROW) if kind == "rows" else (TARGET,)),
-        *((VERSUS,) if form.versus else ()),
+        *(
+            (VERSUS, *((VERSUS_WHERE,) if kind == "dense" else (VERSUS_ROW,) if kind == "rows" else ()))
+            if form.versus
+            else ()
+        ),
     )
     for ours in (*reserved, SCORES) if kind == "dense" or (kind == "rows" and form.page) else reserved:
         if ours in names:
@@ -133,11 +138,13 @@ def plain_graph(material: Material, form: Form) -> ir.Graph:
 
 def _begin(material: Material, form: Form, bare: bool = False) -> Net:
     scores = material.logits.scores
-    if form.versus and (scores.kind == "rows" or scores.normalised):
-        why = "references: one may be the difference of two" if scores.normalised else "rows of a detector"
-        raise GraphError(f"--versus subtracts a class's score, and the network is explained by {why}; leave it out")
+    if form.versus and scores.normalised:
+        raise GraphError(
+            "--versus subtracts a class's score, and the network is explained by references: one may be the difference of two; "
+            "leave it out"
+        )
     if scores.kind == "rows" and not bare:
-        net: Net = DetectorNet(material, form.fixed_target)
+        net: Net = DetectorNet(material, form.fixed_target, form.versus)
     else:
         net = Net(material, form.fixed_target, bare, versus=form.versus and not bare)
     if form.embed_preprocess:

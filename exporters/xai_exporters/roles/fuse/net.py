@@ -18,6 +18,7 @@ from xai_deploy.format.bundle import (
     SHARES,
     TARGET,
     VERSUS,
+    VERSUS_WHERE,
     WHERE,
     at_level,
 )
@@ -29,6 +30,8 @@ from ...graph.measure import batch_of
 from ...relevance.composite import Composite
 from ...vjp.graph import Start, by_contrast, by_number, by_reference, by_target, known_reference, turned_unit
 from ..material import Material
+from .regions import region_weights, softmax_in_each, unless_empty
+from .weights import shared_initializer
 
 _FLOAT = int(ir.DataType.FLOAT)
 
@@ -48,7 +51,7 @@ class Net:
         material: The network.
         fixed_target: Always explain the predicted class; the graph has no input `target`.
         bare: The network alone, without a method: no input beside the image.
-        versus: A further input, the class that is subtracted.
+        versus: Further inputs, the class that is subtracted and, with dense scores, its region.
     """
 
     def __init__(
@@ -92,6 +95,9 @@ class Net:
         else:
             self.target = self._input(TARGET, (batch,), ir.DataType.INT64)
         self.versus = self._input(VERSUS, (batch,), ir.DataType.INT64) if versus else None
+        self.versus_where: ir.Value | None = None
+        if versus and scores.kind == "dense":
+            self.versus_where = self._input(VERSUS_WHERE, (batch, *scores.shape[1:]), ir.DataType.FLOAT)
 
     def _input(self, name: str, shape: Sequence[int | str], dtype: ir.DataType) -> ir.Value:
         value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
@@ -104,12 +110,22 @@ class Net:
         """How many classes the network has."""
         return self.material.logits.classes
 
+    @property
+    def regions(self) -> int:
+        """How many regions, or rows of a detector, are scored: a contrast has two, one for each side."""
+        return 2 if self.versus is not None and self.material.logits.scores.by_region else 1
+
+    @property
+    def entries(self) -> int:
+        """How many scores an image has: those of the classes, in each region."""
+        return self.classes * self.regions
+
     def scored(self, score: str, logits: ir.Value) -> ir.Value:
-        """The score [...,classes] that the option `score` names, as the engine's `methods.method.scored` computes it.
+        """The score [...,entries] that the option `score` names, as the engine's `methods.method.scored` computes it.
 
         Args:
             score: "logit": the logits as they are; "softmax"; or "probability": the network's own activation.
-            logits: [...,classes].
+            logits: [...,entries].
 
         Raises:
             GraphError: The score is no probability for this network.
@@ -123,6 +139,8 @@ class Net:
             if self.classes == 1:
                 what = "the softmax of a single class is 1 everywhere" if score == "softmax" else "it is no probability"
                 raise GraphError(f"the network has one score, and {what}; fuse with score=logit")
+            if self.regions > 1:
+                return softmax_in_each(self.op, logits, self.classes)
             shares: ir.Value = self.op.Softmax(logits, axis=-1)
             return shares
         if activation == "sigmoid":
@@ -176,20 +194,25 @@ class Net:
         results = {str(own.name): end for own, end in zip(part.outputs, ends, strict=True)}
         if self.where is not None and LOGITS in results:
             results[REGION] = results[LOGITS]
-            results[LOGITS] = self.op.Squeeze(results[LOGITS], [1])  # of the one region, [N,classes]
-        if self.where is not None and SHARES in results:
-            results[SHARES] = self.op.Squeeze(results[SHARES], [1])
+        if self.where is not None:  # [N,R,classes] -> [N,entries]
+            flat = {
+                name: self.op.Reshape(results[name], [-1, self.entries]) for name in (LOGITS, SHARES) if name in results
+            }
+            results |= flat
         return results
 
     @cached_property
     def region(self) -> ir.Value:
-        """The region's weights [N,1,H,W], which sum to 1; an empty region keeps its zeros. What is not above 0 counts as 0."""
-        op = self.op
-        where = op.Where(op.Greater(self.where, 0.0), self.where, 0.0)  # NaN is not above 0
-        axes = [axis - 1 for axis in self.spatial]
-        total = op.Max(op.ReduceSum(where, axes, keepdims=1), float(np.finfo(np.float32).tiny))
-        region: ir.Value = op.Unsqueeze(op.Div(where, total), [1])
-        return region
+        """The weights of each region [N,R,H,W], see `region_weights`."""
+        axes, given = [axis - 1 for axis in self.spatial], (self.where, self.versus_where)
+        sides = [region_weights(self.op, where, axes) for where in given if where is not None]
+        return sides[0] if len(sides) == 1 else self.op.Concat(*sides, axis=1)
+
+    @cached_property
+    def subtracted(self) -> ir.Value:
+        """`versus` [N], of images that have both regions."""
+        assert self.versus is not None  # who asks has a contrast
+        return self.versus if self.versus_where is None else unless_empty(self.op, self.versus, self.region)
 
     @property
     def compared(self) -> int:
@@ -209,24 +232,15 @@ class Net:
         """The inputs that `start` adds to a graph; for `copies` rows of each image, all images in each copy."""
         if self.reference is not None:
             return {REFERENCE: self.reference if copies == 1 else self.op.Tile(self.reference, [copies, 1])}
-        asked = {TARGET: self.target} | ({} if self.versus is None else {VERSUS: self.versus})
         if copies == 1:
-            return asked
+            return {TARGET: self.target} | ({} if self.versus is None else {VERSUS: self.subtracted})
         # the class that the image itself has, in all its copies
-        return {n: self.op.Tile(self.op.Squeeze(self._class_of(value), [1]), [copies]) for n, value in asked.items()}
+        own = {TARGET: self.chosen} | ({} if self.versus is None else {VERSUS: self.against})
+        return {name: self.op.Tile(self.op.Squeeze(value, [1]), [copies]) for name, value in own.items()}
 
     def weight(self, value: ir.Value) -> ir.Value:
         """This graph's initializer with the name and content of another graph's."""
-        assert value.const_value is not None
-        name, tensor = str(value.name), value.const_value
-        here = self.graph.initializers.get(name)  # shared if it is the same; else the new one gets a free name
-        if here is not None and here.const_value is not None and _same(here.const_value, tensor):
-            return here
-        free = self._emit.unique(name)
-        tensor = tensor if free == name else ir.tensor(tensor.numpy(), name=free)
-        new = ir.Value(name=free, shape=value.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self.graph.register_initializer(new)
-        return new
+        return shared_initializer(self.graph, self._emit.unique, value)
 
     @cached_property
     def between(self) -> dict[str, ir.Value]:
@@ -275,7 +289,7 @@ class Net:
             name: (value, [int(str(d)) for d in list(value.shape or [])[1:]]) for name, value in self.further.items()
         }
         if self.where is not None:
-            beside[WHERE] = self.region, [1, *self.material.logits.scores.shape[1:]]
+            beside[WHERE] = self.region, [self.regions, *self.material.logits.scores.shape[1:]]
         return beside
 
     def relevance(
@@ -304,19 +318,25 @@ class Net:
     @cached_property
     def chosen(self) -> ir.Value:
         """The class explained, int64 [N,1]: the target, or the predicted one."""
-        return self._class_of(self.target)
+        return self._class_of(self.target, 0)
 
-    def _class_of(self, asked: ir.Value) -> ir.Value:
-        column = self.op.Unsqueeze(asked, [1])
-        predicted = self.op.ArgMax(self.tensors[LOGITS], axis=1, keepdims=1)
+    @cached_property
+    def against(self) -> ir.Value:
+        """The class that is subtracted, int64 [N,1]; a number that is no class if nothing is."""
+        return self._class_of(self.subtracted, self.regions - 1)
+
+    def _class_of(self, asked: ir.Value, region: int) -> ir.Value:
+        column, scores, first = self.op.Unsqueeze(asked, [1]), self.tensors[LOGITS], region * self.classes
+        own = scores if self.regions == 1 else self.op.Slice(scores, [first], [first + self.classes], [1])
+        predicted = self.op.ArgMax(own, axis=1, keepdims=1)
         chosen: ir.Value = self.op.Where(self.op.Equal(column, PREDICTED), predicted, column)
         return chosen
 
     @cached_property
     def unit(self) -> ir.Value:
-        """The unit vector of the class explained, [N,classes] float32; zeros for a number that is no class. Or the reference's.
+        """The unit vector of the class explained, [N,entries] float32; zeros for a number that is no class. Or the reference's.
 
-        That of a number in its other direction is negative. If a class is subtracted, its unit vector is.
+        That of a number in its other direction is negative. If a class is subtracted, its unit vector is, in its own region.
         """
         if self.reference is not None:
             direction: ir.Value = self.op.LpNormalization(self.reference, axis=1, p=2)
@@ -327,9 +347,10 @@ class Net:
             unit = op.Sub(unit, turned_unit(op, self.chosen, self.classes))
         if self.versus is None:
             return unit
-        subtracted = op.Where(op.Equal(classes, self._class_of(self.versus)), 1.0, 0.0)
+        subtracted = op.Where(op.Equal(classes, self.against), 1.0, 0.0)
         # a target that is no class has no contrast either
-        contrast: ir.Value = op.Sub(unit, op.Mul(subtracted, op.ReduceSum(op.Abs(unit), [1], keepdims=1)))
+        weighed = op.Mul(subtracted, op.ReduceSum(op.Abs(unit), [1], keepdims=1))
+        contrast: ir.Value = op.Concat(unit, op.Neg(weighed), axis=1) if self.regions > 1 else op.Sub(unit, weighed)
         return contrast
 
     @cached_property
@@ -376,9 +397,3 @@ class Net:
         others = [other for other in range(1, 2 + len(self.size)) if other != axis]
         turned: ir.Value = self.op.Transpose(value, perm=[0, axis, *others])
         return turned
-
-
-def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
-    if one is other:
-        return True
-    return one.dtype == other.dtype and one.shape == other.shape and np.array_equal(one.numpy(), other.numpy())

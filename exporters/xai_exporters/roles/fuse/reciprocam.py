@@ -180,7 +180,7 @@ class ReciproCam:
         else:
             explained = net.explained(self.score)
             [end] = [v for v in tail.outputs if v.name == explained]
-            scores = op.Reshape(_run(net, tail, inputs, end, feeds), [-1, count, net.classes])
+            scores = op.Reshape(_run(net, tail, inputs, end, feeds), [-1, count, net.entries])
             rows, weights = net.scored(self.score, scores) if explained == LOGITS else scores, None
         if net.all_at_once:  # [N,h*w,K'] x [K',K]
             all_scores = rows if weights is None else op.MatMul(rows, op.Transpose(weights, perm=[1, 0]))

@@ -90,7 +90,7 @@ class ScoreCam:
         start = net.explained(self.score)
         values = net.floats(net.add(net.tail, {**beside, **between})[start])
         scores = net.scored(self.score, values) if start == LOGITS else values
-        explained: ir.Value = op.MatMul(op.Reshape(scores, [-1, count, net.classes]), op.Unsqueeze(net.unit, [2]))
+        explained: ir.Value = op.MatMul(op.Reshape(scores, [-1, count, net.entries]), op.Unsqueeze(net.unit, [2]))
         return explained
 
     def _never_negative(self, net: Net) -> bool:
