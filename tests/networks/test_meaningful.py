@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch.nn import functional
@@ -14,6 +15,7 @@ from xai_exporters import Request, export
 from xai_deploy import Explainer
 from xai_deploy.errors import NotApplicableError, OptionError
 
+from ..exporters.running import both_ways
 from .outputs.nets import SIZE, Embedding, UNet, images, saved
 from .test_extremal import blurred
 
@@ -97,12 +99,50 @@ def test_a_region(tmp_path: Path) -> None:
     np.testing.assert_allclose(got.diagnostics["objective"][0], objective, rtol=1e-4)
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_numbers(tmp_path: Path, backend: str) -> None:
+    """A number of any unit, up and down, is measured by what the blur of the whole image changes."""
+    network = Embedding()
+    source = saved(network, tmp_path / "net.onnx")
+    with torch.no_grad():
+        network.last.weight.mul_(1000)
+    onnx.save(both_ways(network, False, (3, *SIZE)), source)
+    explainer = Explainer(
+        export(
+            Request(
+                source,
+                output_path=tmp_path / "net.xai",
+                preprocess="none",
+                task="numbers",
+                roles=("network", "input-gradient"),
+            )
+        ).path,
+        backend,
+    )
+    network.double()
+    x = images(2) * 3
+    given = {"cells": 6, "iterations": 12, "l1": 0.005, "l2": 0.02, "beta": 2.5, "blur": 3.0}
+    for target, number, sign in (("#3", 3, 1), ("not #4", 4, -1)):
+        got = explainer.explain(x, "meaningful-perturbation", target, **given)
+        assert got.raw.std() > 0.02  # the masks have moved
+        for i, one in enumerate(torch.from_numpy(x).double()):
+            change = (network(one[None]) - network(blurred(one, 3.0)[None]))[0, number].abs().item()
+
+            def score(image: torch.Tensor, factor: float = sign / change, number: int = number) -> torch.Tensor:
+                return torch.Tensor(factor * network(image)[0, number])
+
+            want, objective, reached = minimum(score, one, 12, 6, 0.005, 0.02, 2.5, 3.0)
+            np.testing.assert_allclose(got.raw[i], want, atol=1e-3)
+            np.testing.assert_allclose(got.diagnostics["objective"][i], objective, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(got.diagnostics["score"][i], reached, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"cells": 1}, OptionError, "cells are at least 2, iterations at least 1"),
         ({"l1": -1.0}, OptionError, "l1 and l2 are 0 or more, beta is 1 or more, blur above 0"),
-        ({}, NotApplicableError, "score 'softmax' is for classes; give score='logit'"),
+        ({"score": "softmax"}, NotApplicableError, "score 'softmax' is for classes; give score='logit'"),
     ],
 )
 def test_refusals(tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -51,10 +51,17 @@ def class_scores(forward: Forward, seeds: Sequence[Seed]) -> Array:
 
 
 def weighted_sum(weights: Array, activation: Array) -> Array:
-    """sum_k w_k A_k: weights [T,n,K], activation [n,K,h,w] -> [T,n,h,w]."""
+    """sum_k w_k A_k: weights [T,n,K], activation [n,K,h,w] -> [T,n,h,w].
+
+    As sum_k w_k (A_k - min A_k) + sum_k w_k min A_k: otherwise a map that hardly varies is told by the last digits of a large sum,
+    and its heatmap, which is stretched, is off by their rounding. After a ReLU the minimum is mostly 0, and nothing changes.
+    """
     n, channels, *places = activation.shape
+    flat = activation.reshape(n, channels, -1)
+    lowest = flat.min(axis=2, keepdims=True)
     # einsum, not matmul: BLAS threads would still spin during the next inference
-    maps: Array = np.einsum("tnk,nkp->tnp", weights, activation.reshape(n, channels, -1))
+    maps: Array = np.einsum("tnk,nkp->tnp", weights, flat - lowest)
+    maps += np.einsum("tnk,nkp->tnp", weights, lowest)
     return maps.reshape(*weights.shape[:2], *places)
 
 

@@ -4,7 +4,7 @@ arXiv:1704.03296)."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -31,8 +31,13 @@ class MeaningfulPerturbation(Method):
     random; here nothing is random. The diagnostics hold the `objective` that is reached, its part `score` (s), and the
     `area` that is blurred, 0 to 1.
 
+    The prices are made for a score from 0 to 1. A number of any unit, y, is measured by what the blur of the whole image does to
+    it, s = y / |y(x) - y(blur(x))|: so the prices do not depend on the unit. This is not in the paper, which explains classes.
+
     Attributes:
-        score: s: the "softmax" of the logits, as in the paper, or the "logit".
+        score: s: the "softmax" of the logits, as in the paper, the "logit", or the logit "relative" to what the blur of the whole
+            image changes. None: the softmax of two or more classes; "relative" of what has none: numbers, embeddings, detections,
+            a single score.
         cells: Cells along each side of the coarse mask, 2 or more.
         iterations: Steps, 1 or more.
         l1: Price of a blurred pixel, 0 or more.
@@ -44,7 +49,7 @@ class MeaningfulPerturbation(Method):
         OptionError: An option is out of its range.
     """
 
-    score: Literal["softmax", "logit"] = "softmax"
+    score: Literal["softmax", "logit", "relative"] | None = None
     cells: int = 28
     iterations: int = 300
     l1: float = 0.01
@@ -69,10 +74,18 @@ class MeaningfulPerturbation(Method):
         """See `Method.why_not`."""
         if manifest.input.depth is not None:
             return "its masks are those of images, and the network takes volumes"
-        return why_no_floats(manifest) or why_no_score(self.score, manifest)
+        compared = manifest.classes if manifest.scores.kind in ("classes", "dense") else 0
+        score = self._score(compared, manifest.classes)
+        return why_no_floats(manifest) or why_no_score("softmax" if score == "softmax" else "logit", manifest)
+
+    def _score(self, compared: int, classes: int) -> Literal["softmax", "logit", "relative"]:
+        """The score, if it is not given: see `score`."""
+        return self.score or ("softmax" if compared == classes > 1 else "relative")
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W] in [0,1]; see `Method.maps`."""
+        if self.score is None:
+            return replace(self, score=self._score(forward.compared, forward.classes)).maps(forward, seeds)
         x = forward.channels_first(floats("meaningful-perturbation", forward)).astype(np.float32)
         fading = [Fading(planes, 2, self.blur) for planes in x]
         every = Seed.join([seed.rows(np.arange(len(x))) for seed in seeds])  # row r is target r // n of image r % n
@@ -80,15 +93,16 @@ class MeaningfulPerturbation(Method):
         down, across = (_enlarging(self.cells, size) for size in forward.image_size)
         m = np.ones((len(image), self.cells, self.cells))
         first, second = np.zeros_like(m), np.zeros_like(m)
-        seen = ScoresSeen("meaningful-perturbation", self.score, seeds, len(x))
+        seen = ScoresSeen("meaningful-perturbation", "softmax" if self.score == "softmax" else "logit", seeds, len(x))
+        unit = self._unit(forward, every, image, fading)
         for t in forward.progress(range(1, self.iterations + 1), self.iterations, "steps of meaningful-perturbation"):
-            slope = self._slope(forward, every, image, fading, down @ m @ across.T, seen)
+            slope = self._slope(forward, every, image, fading, down @ m @ across.T, seen) / unit[:, None, None]
             g = down.T @ slope @ across + self._price_slope(m)
             first, second = _FIRST * first + (1 - _FIRST) * g, _SECOND * second + (1 - _SECOND) * g * g
             step = first / (1 - _FIRST**t) / (np.sqrt(second / (1 - _SECOND**t)) + _EPSILON)
             m = np.clip(m - _RATE * step, 0, 1)
         masks = np.clip(1 - down @ m @ across.T, 0, 1).astype(np.float32)
-        scores = self._scores(forward, every, image, fading, down @ m @ across.T)
+        scores = self._scores(forward, every, image, fading, down @ m @ across.T) / unit
         for name, numbers in (
             ("objective", self._prices(m) + scores),
             ("score", scores),
@@ -97,6 +111,17 @@ class MeaningfulPerturbation(Method):
             forward.report(name, numbers.reshape(len(seeds), len(x)))
         seen.tell(forward)
         return masks.reshape(len(seeds), len(x), *masks.shape[1:])
+
+    def _unit(self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading]) -> NDArray[np.float64]:
+        """What s is divided by, [b]: 1, or what the blur of the whole image changes (1 if nothing)."""
+        if self.score != "relative":
+            return np.ones(len(image))
+        whole, hidden = (
+            self._scores(forward, seed, image, fading, np.full((len(image), *forward.image_size), m))
+            for m in (1.0, 0.0)
+        )
+        change = np.abs(whole - hidden)
+        return np.where(change > 0, change, 1.0)
 
     def _slope(
         self,
@@ -123,7 +148,7 @@ class MeaningfulPerturbation(Method):
         return slopes
 
     def _explained(self, there: Forward, seed: Seed) -> NDArray[np.float64]:
-        """s of each image, [b]."""
+        """The softmax or the logit explained of each image, [b]."""
         shares, weights = _shares(there, seed)
         scores = shares if self.score == "softmax" else there.logits.reshape(shares.shape)
         return np.asarray((weights * scores).sum(axis=(1, 2)), np.float64)
@@ -131,7 +156,7 @@ class MeaningfulPerturbation(Method):
     def _scores(
         self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """s under each mask, [b]."""
+        """The softmax or the logit explained under each mask, [b]."""
         scores = np.empty(len(masks))
         for row, mask in enumerate(masks):
             mixed, _ = fading[image[row]].images(mask[None].astype(np.float32))

@@ -1,6 +1,7 @@
 """Every method for a detection: its map is that for a class of a classifier that computes the score of the same row.
 
-Methods of relevance are left out: their rules divide a sum by its terms, so they see where a sum stands in the graph.
+Methods of relevance have `test_every_relevance`: their rules divide a sum by its terms, so they see where a sum stands in the
+graph.
 """
 
 from __future__ import annotations

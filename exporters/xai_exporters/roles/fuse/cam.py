@@ -74,7 +74,7 @@ def all_class_scores(net: Net) -> ir.Value:
     linear = last_linear(tail, net.classes) if layer is not None and layer.weight is not None else None
     flat = op.Reshape(net.activation, [-1, channels, math.prod(places)])
     # [K,C] x [N,C,h*w]; if the pooled channels are the logits themselves, they are the maps
-    maps: ir.Value = op.Reshape(flat if linear is None else op.MatMul(matrix(net, linear), flat), [-1, *places])
+    maps: ir.Value = op.Reshape(flat if linear is None else _product(net, matrix(net, linear), flat), [-1, *places])
     return maps
 
 
@@ -94,5 +94,13 @@ def weighted_sum(net: Net, weights: ir.Value, activation: ir.Value) -> ir.Value:
     op = net.op
     flat = op.Reshape(activation, [-1, channels, math.prod(places)])
     # [N,1,K] x [N,K,h*w]
-    maps: ir.Value = op.Reshape(op.MatMul(op.Unsqueeze(weights, [1]), flat), [-1, *places])
+    maps: ir.Value = op.Reshape(_product(net, op.Unsqueeze(weights, [1]), flat), [-1, *places])
     return maps
+
+
+def _product(net: Net, weights: ir.Value, flat: ir.Value) -> ir.Value:
+    """W A as W (A - min A) + W min A, as the engine computes it: stretching a map that hardly varies multiplies its rounding."""
+    op = net.op
+    lowest = op.ReduceMin(flat, [2], keepdims=1)
+    product: ir.Value = op.Add(op.MatMul(weights, op.Sub(flat, lowest)), op.MatMul(weights, lowest))
+    return product
