@@ -11,7 +11,7 @@ import numpy as np
 from .. import resample
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from .mask_regression import Coarse, Model, Numbers, fitted, relative_error
+from .mask_regression import Drawn, Model
 from .method import (
     Array,
     Forward,
@@ -22,10 +22,13 @@ from .method import (
     require_varying_score,
     why_no_score,
 )
+from .rise_masks import Enlarged, Numbers
 from .scores_seen import ScoresSeen
 from .tolerance import check_tolerance, warn_of_tolerance
 
 _STEP = 64  # masks between two looks at the tolerance; fixed, so that no map depends on the batch size
+_LEAST = 256  # before a regression's error is believed
+_LATER = 1.25  # times as many masks between two looks at a regression, which costs more than a mean
 
 
 @methods.register("rise")
@@ -40,7 +43,7 @@ class Rise(Method):
 
     The explanation's diagnostics hold the `passes` and the `relative_error`: the map's standard error over other draws of masks, as
     root mean square over the pixels, as a share of the standard deviation of the map over its pixels (without its mean, which no
-    picture shows).
+    picture shows). That of a regression is the standard error of what the model leaves, times a caution, see `mask_regression`.
 
     Attributes:
         masks: N; the paper uses 4000 to 8000. With `tolerance`, the most.
@@ -49,8 +52,9 @@ class Rise(Method):
         score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
             the logits, for any network.
         seed: Seed of the masks, 0 or more.
-        estimate: "mean": equation 6. "regression" tends to the same map with fewer masks, see `mask_regression`.
-        tolerance: Draw masks, 64 at a time, until the relative error is at most this; each map gets as many as it needs.
+        estimate: "mean": equation 6. "regression" tends to the same map with about a third of the masks, see `mask_regression`.
+        tolerance: Draw masks until the relative error is at most this, 64 at a time, or for a regression from 256 on a quarter more
+            at a time; each map gets as many as it needs.
 
     Raises:
         OptionError: `masks` or `cells` below 1, `seed` below 0, `p` not between 0 and 1, or a tolerance that is not above 0.
@@ -86,25 +90,25 @@ class Rise(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("rise", self.score, forward)
         count, size = len(forward.x), forward.image_size
-        coarse = Coarse(size, self.cells, self.p)
+        drawn = Drawn(Enlarged(size, self.cells, self.p), self.seed)
         told = [[_Told(np.zeros(size)) for _ in range(count)] for _ in seeds]
         seen = ScoresSeen("rise", self.score, seeds, count)
-        values, spread = np.zeros((0, len(coarse.own))), np.zeros(0)
+        looked = 0
         rng = np.random.default_rng(self.seed)
         starts = self._starts(forward.batch_size)
         for start, end in forward.progress(starts, len(starts), "batches of rise"):
-            masks = np.stack([self._mask(rng, *size) for _ in range(start, end)])
-            values = np.concatenate([values, coarse.values(masks)])
-            spread = np.concatenate([spread, masks.reshape(len(masks), -1).var(axis=1, dtype=np.float64)])
+            grids, corners = zip(*(self._grid(rng, *size) for _ in range(start, end)), strict=True)
+            masks = np.stack([self._enlarged(*one, *size) for one in zip(grids, corners, strict=True)])
+            drawn.add(np.stack(grids).astype(np.float64), np.array(corners))
             for image in range(count):  # all images get the same masks, so these are drawn once per batch
                 waiting = [(target, own[image]) for target, own in enumerate(told) if not own[image].done]
                 if waiting:
                     scores = forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
                 for target, one in waiting:
                     one.add(seen.of_target(target, image, scores), masks)
-            if end == self.masks or (self.tolerance is not None and end % _STEP == 0):
-                for one in (one for own in told for one in own if not one.done):
-                    self._judge(one, coarse, values, spread, end == self.masks)
+            if end == self.masks or self._looks(end, looked):
+                looked = end
+                self._judge([one for own in told for one in own if not one.done], drawn, end == self.masks)
             if all(one.done for own in told for one in own):
                 break
         for name in ("passes", "relative_error"):
@@ -112,10 +116,18 @@ class Rise(Method):
         seen.tell(forward)
         errors = np.array([[one.relative_error for one in own] for own in told])
         warn_of_tolerance("rise", self.tolerance, errors, "masks")
+        maps = [one.total / (one.passes * self.p) for own in told for one in own]  # E[M] is p, hence the division
         if self.estimate == "regression":
-            self._residuals(told, size)
-        maps = [[one.map(coarse, self.p) for one in own] for own in told]
-        return np.asarray(maps, np.float32)
+            every = [one for own in told for one in own]
+            parts = drawn.maps([one.model for one in every if one.model is not None])
+            maps = [one.scores.mean() + part / self.p for one, part in zip(every, parts, strict=True)]
+        return np.asarray(maps, np.float32).reshape(len(seeds), count, *size)
+
+    def _looks(self, end: int, looked: int) -> bool:
+        """Whether the errors are looked at after so many masks."""
+        if self.tolerance is None or end % _STEP:
+            return False
+        return self.estimate == "mean" or end >= max(_LEAST, _LATER * looked)
 
     def _starts(self, batch_size: int) -> list[tuple[int, int]]:
         """The first and last masks of the batches; with a tolerance they end where it is looked at."""
@@ -127,37 +139,35 @@ class Rise(Method):
             for start in range(block, end, batch_size)
         ]
 
-    def _judge(self, one: _Told, coarse: Coarse, values: Numbers, spread: Numbers, last: bool) -> None:
-        """State the error of a map, and end it if it is small enough."""
-        scores: Numbers = np.concatenate(one.scores).astype(np.float64)
+    def _judge(self, waiting: Sequence[_Told], drawn: Drawn, last: bool) -> None:
+        """State the errors of maps, and end those whose errors are small enough."""
+        scores = [one.scores for one in waiting]
         if self.estimate == "regression":
-            one.model = fitted(values, scores)
-            part, drawn = one.model.weights @ coarse.own, one.model.residuals
-        else:
-            part, drawn = np.zeros(values.shape[1]), scores
-        one.relative_error = relative_error(part + drawn @ values / len(drawn), drawn, spread)
-        one.done = last or (self.tolerance is not None and one.relative_error <= self.tolerance)
-
-    def _residuals(self, told: Sequence[Sequence[_Told]], size: tuple[int, ...]) -> None:
-        """The sums of the masks weighted by what the models leave; the masks are drawn once more."""
-        rng = np.random.default_rng(self.seed)
-        every = [one for own in told for one in own]
-        for one in every:
-            one.total[:] = 0
-        for start in range(0, max(one.passes for one in every), _STEP):
-            masks = np.stack([self._mask(rng, *size) for _ in range(min(_STEP, self.masks - start))])
-            for one in every:
-                if one.model is not None and start < one.passes:
-                    rest = one.model.residuals[start : start + _STEP]
-                    one.total += np.tensordot(rest, masks[: len(rest)] - np.float32(self.p), 1)
+            for one, model in zip(waiting, drawn.fit(scores), strict=True):
+                one.model = model
+        for one, own in zip(waiting, scores, strict=True):
+            one.relative_error = drawn.relative_error(own, one.model)
+            one.done = last or (self.tolerance is not None and one.relative_error <= self.tolerance)
 
     def _mask(self, rng: np.random.Generator, *size: int) -> Array:
         """The next mask, [H,W] in [0,1]; masks are drawn one by one, so they do not depend on the batch size."""
-        sides = [-(-side // self.cells) for side in size]  # pixels of a cell along each axis, rounded up
+        return self._enlarged(*self._grid(rng, *size), *size)
+
+    def _grid(self, rng: np.random.Generator, *size: int) -> tuple[Array, tuple[int, ...]]:
+        """The next grid, 1 where visible, and its offset."""
         grid = (rng.random((self.cells,) * len(size)) < self.p).astype(np.float32)
-        # Only the crop is computed. It fits at every offset: cells * side >= size, and the enlarged grid has `side` more pixels.
-        corner = [int(rng.integers(side)) for side in sides]
-        return resample.resize(grid, *((self.cells + 1) * side for side in sides), part=(*corner, *size))
+        return grid, tuple(int(rng.integers(side)) for side in self._sides(size))
+
+    def _sides(self, size: tuple[int, ...]) -> list[int]:
+        """Pixels of a cell along each axis, rounded up."""
+        return [-(-side // self.cells) for side in size]
+
+    def _enlarged(self, grid: Array, corner: tuple[int, ...], *size: int) -> Array:
+        """The mask of a grid. Only the crop is computed.
+
+        It fits at every offset: cells * side >= size, and the enlarged grid has `side` more pixels.
+        """
+        return resample.resize(grid, *((self.cells + 1) * side for side in self._sides(size)), part=(*corner, *size))
 
 
 @dataclass(eq=False)
@@ -166,31 +176,29 @@ class _Told:
 
     Attributes:
         total: The sum of the masks, weighted; float64, since thousands of terms are added up.
-        scores: Of the masks, in batches.
+        batches: The scores of the masks.
         done: The map is settled.
-        relative_error: See `mask_regression.relative_error`.
+        relative_error: See `Drawn.relative_error`.
         model: Of the regression.
     """
 
     total: Numbers
-    scores: list[Array] = field(default_factory=list)
+    batches: list[Array] = field(default_factory=list)
     done: bool = False
     relative_error: float = 0.0
     model: Model | None = None
 
     @property
+    def scores(self) -> Numbers:
+        """Of the masks seen, [n]."""
+        return np.concatenate(self.batches).astype(np.float64)
+
+    @property
     def passes(self) -> int:
         """The masks seen."""
-        return sum(map(len, self.scores))
+        return sum(map(len, self.batches))
 
     def add(self, scores: Array, masks: Array) -> None:
         """Take the scores [b] of masks [b,H,W]."""
-        self.scores.append(scores)
+        self.batches.append(scores)
         self.total += np.tensordot(scores, masks, 1)  # [b] . [b,H,W] -> [H,W], summed in float64
-
-    def map(self, coarse: Coarse, p: float) -> Numbers:
-        """[H,W]."""
-        total = self.total / (self.passes * p)  # the expectation of a mask is p, hence the division
-        if self.model is None:
-            return total
-        return np.asarray(total + self.model.mean + coarse.with_pixels(self.model.weights) / p, np.float64)
