@@ -10,8 +10,13 @@ import torch
 import torchvision
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.densenet import DenseNet
+from torchvision.models.efficientnet import EfficientNet, MBConvConfig
+from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
+from torchvision.models.shufflenetv2 import ShuffleNetV2
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
+
+from ..support import smaller
 
 # family -> last stage, early stage
 LAYERS = {
@@ -40,7 +45,23 @@ LAYERS = {
 TINY: dict[str, Callable[[], torch.nn.Module]] = {
     "convnext_tiniest": lambda: ConvNeXt([CNBlockConfig(24, 48, 1), CNBlockConfig(48, None, 2)], num_classes=20),
     "densenet_tiny": lambda: DenseNet(8, (2, 2, 2), 16, num_classes=20),
-    "swin_tiny": lambda: SwinTransformer([4, 4], 24, [2, 2, 2], [1, 2, 4], [7, 7], num_classes=20),
+    "efficientnet_tiny": lambda: EfficientNet(
+        [MBConvConfig(1, 3, 1, 16, 8, 1), MBConvConfig(6, 3, 2, 8, 16, 2), MBConvConfig(6, 5, 2, 16, 24, 2)], 0.0, num_classes=20
+    ),
+    "mobilenet_v3_tiny": lambda: MobileNetV3(
+        [
+            InvertedResidualConfig(16, 3, 16, 16, True, "RE", 2, 1, 1),
+            InvertedResidualConfig(16, 3, 40, 24, False, "RE", 2, 1, 1),
+            InvertedResidualConfig(24, 3, 56, 24, False, "RE", 1, 1, 1),
+            InvertedResidualConfig(24, 5, 64, 40, True, "HS", 2, 1, 1),
+            InvertedResidualConfig(40, 5, 96, 40, True, "HS", 1, 1, 1),
+        ],
+        64,
+        num_classes=20,
+    ),
+    "resnet18_narrow": lambda: smaller.narrow("resnet18", 20),
+    "shufflenet_tiny": lambda: ShuffleNetV2([2, 2, 2], [24, 48, 96, 192, 256], num_classes=20),
+    "swin_tiny": lambda: SwinTransformer([4, 4], 24, [2, 2], [1, 2], [7, 7], num_classes=20),
     "vit_tiny": lambda: VisionTransformer(64, 16, 3, 2, 32, 64, num_classes=20),
 }
 

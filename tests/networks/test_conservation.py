@@ -28,17 +28,17 @@ from . import drawn, gradients
 
 # network -> image size, whether relevance is conserved at the last and the early stage
 CASES = {
-    "resnet18": (64, True, True),
+    "resnet18_narrow": (64, True, True),
     "squeezenet1_1": (48, True, True),
     "densenet_tiny": (64, True, False),
-    "mobilenet_v3_small": (64, False, False),
-    "shufflenet_v2_x0_5": (48, True, False),
+    "mobilenet_v3_tiny": (64, False, False),
+    "shufflenet_tiny": (48, True, False),
     "convnext_tiniest": (48, False, False),
     "swin_tiny": (64, False, False),
     "vit_tiny": (64, False, False),
 }
 BESIDE = "test_gradients.py"  # each of its networks is exported once for both
-ALSO = {"resnet18", "vit_tiny"}  # also by the other composites, from the early stage on
+ALSO = {"resnet18_narrow", "vit_tiny"}  # also by the other composites, from the early stage on
 
 
 def opened(name: str, size: int) -> list[tuple[Parts, int]]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from xai_exporters import Request, export
 
 from xai_deploy import Explainer
 
+from ..support import smaller
 from .oracle import calibrate, randomise
 from .peer_maps import PEERS, peer_map
 
@@ -23,11 +23,12 @@ CASES = ["resnet18:layer4", "resnet18:layer2", "mobilenet_v2:features"]
 def test_maps_are_pytorch_grad_cams(case: str, tmp_path: Path) -> None:
     name, _, layer = case.partition(":")
     torch.manual_seed(0)
-    network = randomise(torchvision.models.get_model(name, weights=None))
+    network = randomise(getattr(smaller, name)())
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     calibrate(network, x)
     torch.save(network.state_dict(), tmp_path / f"{name}.pt")
-    done = export(Request(tmp_path / f"{name}.pt", layer, tmp_path / "net.xai", input_shape=(3, 64, 64)))
+    arch = f"{smaller.__file__}:{name}"
+    done = export(Request(tmp_path / f"{name}.pt", layer, tmp_path / "net.xai", arch=arch, input_shape=(3, 64, 64), preprocess="assume"))
     with torch.no_grad():
         targets = network(x).argmax(1).tolist()
     explainers = [Explainer(done.path, backend) for backend in ("onnxruntime", "openvino")]

@@ -1,7 +1,7 @@
 """Relevance-CAM of torchvision's networks at every stage, against the same propagated module by module in float64.
 
-The networks are exported to ONNX with their BatchNorms; both forms, merged and kept, are made from that one file. ResNet-50 and
-VGG-16 are narrower here; XAI_FULL_SIZE=1 takes the full ones.
+The networks are exported to ONNX with their BatchNorms; both forms, merged and kept, are made from that one file. They are
+narrower here; XAI_FULL_SIZE=1 takes the full ones.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from xai_exporters import Request, export
 
 from xai_deploy import Contrast, Explainer
 
+from ..support import smaller
 from .relevance_oracle import CLASSES, STAGES, Explained, RelevanceOracle, build
 
 FULL = os.environ.get("XAI_FULL_SIZE") == "1"
@@ -171,15 +172,13 @@ def test_from_a_state_dict(networks: Callable[[str], Network], tmp_path: Path, f
     """torch's exporter merges BatchNorms, or leaves them where it is asked to: the maps are those of either form."""
     network = networks("resnet18")
     torch.save(network.network.float().state_dict(), tmp_path / "net.pt")
-    (tmp_path / "arch.py").write_text(
-        f"import torchvision\n\ndef net():\n    return torchvision.models.resnet18(num_classes={CLASSES})\n"
-    )
     done = export(
         Request(
             tmp_path / "net.pt",
             "layer3",
             tmp_path / "net.xai",
-            arch=f"{tmp_path / 'arch.py'}:net",
+            arch="resnet18" if FULL else f"{smaller.__file__}:narrow",
+            arch_options={"num_classes": CLASSES} if FULL else {"name": "resnet18", "classes": CLASSES},
             input_shape=(3, SIZE, SIZE),
             roles=("relevance",),
             preprocess="assume",

@@ -1,6 +1,6 @@
 """Torchvision networks, exported from state dicts, against the live network in float64.
 
-Small inputs here, a VGG with narrow dense layers and a shorter DenseNet; `scripts/check_networks` runs the same tests at
+Small inputs here, narrow networks and a shorter DenseNet; `scripts/check_networks` runs the same tests at
 full size, Score-CAM everywhere.
 """
 

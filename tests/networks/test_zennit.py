@@ -46,8 +46,6 @@ class Peer:
         self.name, self.stage = name, STAGES[name]
         torch.manual_seed(0)
         network: Any = smaller.narrow(name, CLASSES)
-        if name == "resnet18":
-            network = smaller.thin(network, 2)
         self.network = randomise(network)
         with torch.no_grad():
             for module in network.modules():

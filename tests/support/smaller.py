@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from torch import nn
 from torchvision.models import VGG, DenseNet, ResNet
-from torchvision.models import vgg16_bn as full_vgg16_bn
+from torchvision.models import mobilenet_v2 as full_mobilenet_v2
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.vgg import make_layers
 
 
-def vgg16_bn() -> VGG:
-    """1000 classes, 64 hidden units."""
-    network: VGG = full_vgg16_bn(weights=None)
-    network.classifier = nn.Sequential(
-        nn.Linear(512 * 49, 64),
-        nn.ReLU(),
-        nn.Dropout(),
-        nn.Linear(64, 64),
-        nn.ReLU(),
-        nn.Dropout(),
-        nn.Linear(64, 1000),
-    )
+def vgg16_bn() -> nn.Module:
+    """1000 classes."""
+    return narrow("vgg16_bn", 1000)
+
+
+def resnet18() -> nn.Module:
+    """1000 classes."""
+    return narrow("resnet18", 1000)
+
+
+def resnet50() -> nn.Module:
+    """1000 classes, eight Bottlenecks."""
+    return narrow("resnet50", 1000)
+
+
+def mobilenet_v2() -> nn.Module:
+    """1000 classes, channels of half the number."""
+    network: nn.Module = full_mobilenet_v2(weights=None, width_mult=0.5)
     return network
 
 
@@ -30,8 +36,8 @@ def densenet121() -> DenseNet:
 
 
 def narrow(name: str, classes: int) -> nn.Module:
-    """torchvision's ResNet-18, its ResNet-50 with two Bottlenecks a stage of a quarter of the width, or its VGG-16, with BatchNorms
-    of half the width, without of a quarter. The modules have the names of the full ones.
+    """torchvision's ResNet-18, its ResNet-50 with two Bottlenecks a stage, or its VGG-16, a quarter as wide (VGG-16 with BatchNorms,
+    whose relevance float32 would decide, half as wide). The modules have the names of the full ones.
     """
     network: nn.Module
     if name.startswith("vgg16"):
@@ -46,7 +52,7 @@ def narrow(name: str, classes: int) -> nn.Module:
     elif name == "resnet50":
         network = ResNet(Bottleneck, [2, 2, 2, 2], num_classes=classes, width_per_group=16)
     else:
-        network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=classes)
+        network = thin(ResNet(BasicBlock, [2, 2, 2, 2], num_classes=classes), 4)
     return network
 
 
