@@ -107,22 +107,19 @@ def test_the_reference_is_complete(site: Path, capsys: pytest.CaptureFixture[str
     assert 'id="xai_deploy.Explainer.explain_many"' in html
 
 
-@pytest.mark.parametrize(
-    ("document", "text", "said"),
-    [
-        ("docs/guides/running.md", "[a page](nowhere.md)", "page does not exist"),
-        ("docs/guides/running.md", "[a section](methods.md#no-such-section)", "anchor does not exist"),
-    ],
-)
-def test_a_broken_link_fails(project: Path, document: str, text: str, said: str) -> None:
-    before = (project / document).read_text(encoding="utf-8")
-    (project / document).write_text(f"{before}\n{text}\n", encoding="utf-8")
+def test_a_broken_link_fails(project: Path) -> None:
+    """To no page, and to no section of one."""
+    document = project / "docs" / "guides" / "running.md"
+    before = document.read_text(encoding="utf-8")
+    document.write_text(f"{before}\n[a page](nowhere.md)\n[a section](methods.md#no-such-section)\n", encoding="utf-8")
     try:
         built = build(project)
     finally:
-        (project / document).write_text(before, encoding="utf-8")
+        document.write_text(before, encoding="utf-8")
     assert built.returncode == 1
-    assert said in re.sub(r"\x1b\[[\d;]*m", "", built.stderr)
+    said = re.sub(r"\x1b\[[\d;]*m", "", built.stderr)
+    assert "page does not exist" in said
+    assert "anchor does not exist" in said
 
 
 def test_an_argument_is_refused() -> None:
