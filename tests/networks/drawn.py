@@ -46,7 +46,9 @@ TINY: dict[str, Callable[[], torch.nn.Module]] = {
     "convnext_tiniest": lambda: ConvNeXt([CNBlockConfig(24, 48, 1), CNBlockConfig(48, None, 2)], num_classes=20),
     "densenet_tiny": lambda: DenseNet(8, (2, 2, 2), 16, num_classes=20),
     "efficientnet_tiny": lambda: EfficientNet(
-        [MBConvConfig(1, 3, 1, 16, 8, 1), MBConvConfig(6, 3, 2, 8, 16, 2), MBConvConfig(6, 5, 2, 16, 24, 2)], 0.0, num_classes=20
+        [MBConvConfig(1, 3, 1, 16, 8, 1), MBConvConfig(6, 3, 2, 8, 16, 2), MBConvConfig(6, 5, 2, 16, 24, 2)],
+        0.0,
+        num_classes=20,
     ),
     "mobilenet_v3_tiny": lambda: MobileNetV3(
         [

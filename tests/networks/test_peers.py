@@ -28,7 +28,16 @@ def test_maps_are_pytorch_grad_cams(case: str, tmp_path: Path) -> None:
     calibrate(network, x)
     torch.save(network.state_dict(), tmp_path / f"{name}.pt")
     arch = f"{smaller.__file__}:{name}"
-    done = export(Request(tmp_path / f"{name}.pt", layer, tmp_path / "net.xai", arch=arch, input_shape=(3, 64, 64), preprocess="assume"))
+    done = export(
+        Request(
+            tmp_path / f"{name}.pt",
+            layer,
+            tmp_path / "net.xai",
+            arch=arch,
+            input_shape=(3, 64, 64),
+            preprocess="assume",
+        )
+    )
     with torch.no_grad():
         targets = network(x).argmax(1).tolist()
     explainers = [Explainer(done.path, backend) for backend in ("onnxruntime", "openvino")]

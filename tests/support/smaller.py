@@ -36,8 +36,9 @@ def densenet121() -> DenseNet:
 
 
 def narrow(name: str, classes: int) -> nn.Module:
-    """torchvision's ResNet-18, its ResNet-50 with two Bottlenecks a stage, or its VGG-16, a quarter as wide (VGG-16 with BatchNorms,
-    whose relevance float32 would decide, half as wide). The modules have the names of the full ones.
+    """torchvision's ResNet-18, its ResNet-50 with two Bottlenecks a stage, or its VGG-16, a quarter as wide.
+
+    VGG-16 with BatchNorms is half as wide: float32 would decide its relevance. The modules have the names of the full ones.
     """
     network: nn.Module
     if name.startswith("vgg16"):
