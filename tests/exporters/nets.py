@@ -32,6 +32,12 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
                 m.weight.copy_(torch.randn(m.weight.shape, generator=generator) / m.weight[0].numel() ** 0.5)
                 if m.bias is not None:
                     m.bias.copy_(torch.randn(m.bias.shape, generator=generator))
+    for m in module.modules():  # last, so that the other layers keep the numbers that tests were written with
+        if isinstance(m, nn.ConvTranspose2d):
+            with torch.no_grad():
+                m.weight.copy_(torch.randn(m.weight.shape, generator=generator) / m.weight.shape[0] ** 0.5)
+                if m.bias is not None:
+                    m.bias.copy_(torch.randn(m.bias.shape, generator=generator))
     return module.eval()
 
 
