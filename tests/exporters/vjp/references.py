@@ -256,6 +256,13 @@ class GridSample(OpRun):
         return result
 
 
+class GatherElements(OpRun):
+    """onnx's own takes at most 64 elements of an axis."""
+
+    def _run(self, x: Array, indices: Array, axis: int | None = None) -> tuple[Array]:
+        return (np.take_along_axis(x, indices, axis or 0),)
+
+
 class AffineGrid(OpRun):
     """onnx's own is a function with float32 constants."""
 
@@ -277,6 +284,7 @@ def _mirror(c: float, low: float, high: float) -> float:
 
 
 REFERENCES: list[type[OpRun]] = [
+    GatherElements,
     GridSample,
     AffineGrid,
     Erf,

@@ -142,7 +142,8 @@ def _without_norms(module: nn.Module, random: torch.Generator) -> None:
             _without_norms(child, random)
 
 
-def _random(name: str) -> Wrapped:
+def built(name: str) -> Wrapped:
+    """A detector of random weights."""
     torch.manual_seed(4)
     network = Wrapped(NETS[name][0]()).eval()
     with torch.no_grad():
@@ -155,7 +156,7 @@ def _random(name: str) -> Wrapped:
 
 @pytest.mark.parametrize("name", NETS)
 def test_maps_of_a_query(name: str, tmp_path: Path) -> None:
-    network, (_, decoder, modules) = _random(name), NETS[name]
+    network, (_, decoder, modules) = built(name), NETS[name]
     x = torch.rand(3, 3, *nets.SIZE, generator=torch.Generator().manual_seed(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,32 +25,9 @@ LEVELS = {"ssdlite": 3, "retinanet": 4, "fcos": 3, "proposals": 3, "regions": 2}
 
 @pytest.fixture(scope="module", autouse=True)
 def interpreted() -> Iterator[None]:
-    """torchvision without its compiled operators: a Python nms, and RoIAlign's fallback as it is written."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("torchvision.ops.boxes.nms", vision.suppressed)
-        fallback = sys.modules["torchvision.ops.roi_align"]
-        patched.setattr(fallback, "_roi_align", fallback._roi_align.__wrapped__)  # not compiled
+    """See `vision.interpreted`."""
+    with vision.interpreted():
         yield
-
-
-def written(network: vision.Raw) -> onnx.ModelProto:
-    """The file; RoIAlign as an operator of its own, as where torchvision is compiled."""
-    file: Any = io.BytesIO()
-    align = torchvision.ops.roi_align
-
-    def operator(x: Any, rois: Any, output_size: Any, spatial_scale: float, sampling_ratio: int) -> Any:
-        return vision.Align.apply(x, rois, output_size[0], spatial_scale, sampling_ratio)  # type: ignore[no-untyped-call]
-
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patched:
-        warnings.simplefilter("ignore")
-        patched.setattr("torchvision.ops.poolers.roi_align", operator)
-        open_axes = {} if network.batch else {"image": {0: "N"}}
-        images = torch.rand(network.batch or 2, 3, *nets.SIZE)
-        torch.onnx.export(
-            network, (images,), file, dynamo=False, opset_version=17, input_names=["image"], dynamic_axes=open_axes
-        )
-    assert torchvision.ops.poolers.roi_align is align
-    return onnx.load_from_string(file.getvalue())
 
 
 @dataclass(frozen=True)
@@ -73,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
     def get(name: str) -> Made:
         if name not in known:
             folder, network = tmp_path_factory.mktemp(name), vision.made(name)
-            onnx.save(written(network), folder / "net.onnx")
+            onnx.save(vision.written(network), folder / "net.onnx")
             request = Request(
                 folder / "net.onnx", output_path=folder / "net.xai", preprocess="none", roles=("gradient",)
             )

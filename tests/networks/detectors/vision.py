@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
+import sys
+import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from unittest import mock
 
+import onnx
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -301,3 +308,33 @@ def suppressed(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
         kept.append(left.pop(0))
         left = [one for one in left if shared[kept[-1], one] <= overlap]
     return torch.tensor(kept, dtype=torch.int64)
+
+
+@contextlib.contextmanager
+def interpreted() -> Iterator[None]:
+    """torchvision without its compiled operators: a Python nms, and RoIAlign's fallback as it is written."""
+    fallback = sys.modules["torchvision.ops.roi_align"]
+    with (
+        mock.patch("torchvision.ops.boxes.nms", suppressed),
+        mock.patch.object(fallback, "_roi_align", fallback._roi_align.__wrapped__),  # not compiled
+    ):
+        yield
+
+
+def written(network: Raw) -> onnx.ModelProto:
+    """The file; RoIAlign as an operator of its own, as where torchvision is compiled."""
+    file: Any = io.BytesIO()
+    align = torchvision.ops.roi_align
+
+    def operator(x: Any, rois: Any, output_size: Any, spatial_scale: float, sampling_ratio: int) -> Any:
+        return Align.apply(x, rois, output_size[0], spatial_scale, sampling_ratio)  # type: ignore[no-untyped-call]
+
+    with warnings.catch_warnings(), mock.patch("torchvision.ops.poolers.roi_align", operator):
+        warnings.simplefilter("ignore")
+        open_axes = {} if network.batch else {"image": {0: "N"}}
+        images = torch.rand(network.batch or 2, 3, *nets.SIZE)
+        torch.onnx.export(
+            network, (images,), file, dynamo=False, opset_version=17, input_names=["image"], dynamic_axes=open_axes
+        )
+    assert torchvision.ops.poolers.roi_align is align
+    return onnx.load_from_string(file.getvalue())

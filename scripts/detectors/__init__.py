@@ -1,0 +1,1 @@
+"""Live detectors and what they cost: the parts of scripts/check_detectors."""
