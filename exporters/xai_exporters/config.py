@@ -8,6 +8,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from xai_deploy.foundation.texts import read_text
+
 from .errors import RequestError
 from .request import Request
 
@@ -24,10 +26,10 @@ def load_config(path: Path) -> dict[str, Any]:
         RequestError: The file can't be read, or holds a key or a value that is not an option's.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_text(path))
     except OSError as error:
         raise RequestError(f"{path}: can't be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or integers of thousands of digits
         raise RequestError(f"{path}: not valid TOML ({error})") from None
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(Request)

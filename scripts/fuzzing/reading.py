@@ -8,6 +8,7 @@ from pathlib import Path
 from xai_exporters import Request
 from xai_exporters.sources import load_source
 
+from . import forked
 from .material import folder
 
 
@@ -24,5 +25,6 @@ def read(path: Path, data: bytes) -> None:
     Raises:
         XaiError: It is refused.
     """
+    forked.install()
     path.write_bytes(data)
     load_source(Request(path))

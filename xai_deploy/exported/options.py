@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..foundation.options import specs, unknown
+from ..foundation.texts import read_text
 from ..methods import create
 from ..methods.across import without_layers
 from ..methods.method import MethodSet
@@ -74,8 +75,8 @@ def _refuse_elsewhere(config: Path) -> None:
     try:
         import tomllib  # late: only a configuration needs it
 
-        keys = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # xai-export says what is wrong
+        keys = tomllib.loads(read_text(config))
+    except (OSError, ValueError, RecursionError):  # xai-export says what is wrong
         return
     if refused := next((key for key in keys if key.replace("-", "_") in _ELSEWHERE), None):
         raise OptionError(

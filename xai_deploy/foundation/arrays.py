@@ -82,7 +82,10 @@ def _read_npy(path: Path, limit: int) -> NDArray[Any]:
         if file.tell() + math.prod(shape) * dtype.itemsize != path.stat().st_size:
             raise ValueError(f"its header announces {dtype} {shape}, but the file has another size; it is damaged")
         file.seek(0)
-        array: NDArray[Any] = np.load(file, allow_pickle=False)
+        try:
+            array: NDArray[Any] = np.load(file, allow_pickle=False)
+        except Exception:  # negative sizes, and sizes that are truth values, fail here
+            raise ValueError("its header is damaged; write it again with numpy.save") from None
     return array
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xai_deploy.format.rows import Rows
+from xai_deploy.foundation.texts import read_text
 
 from ..errors import RequestError
 from ..request import Request
@@ -61,7 +62,7 @@ def read_labels(path: Path, classes: int | None) -> list[str]:
         RequestError: The file can't be read, has another number of lines than there are classes, or an empty one.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # as the bundle is read
+        lines = read_text(path).removesuffix("\n").split("\n")  # as the bundle is read
     except OSError as error:
         raise RequestError(f"{path}: can't be read ({error.strerror})") from None
     except UnicodeDecodeError:

@@ -13,10 +13,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from xai_deploy.foundation.arrays import read_npy
+
 from ..errors import GraphError, RequestError
 
 EMBEDDING = "unit_embedding"
 SCORES = "class_scores"
+_FILE_LIMIT = 1 << 30  # bytes of a file of vectors
 
 
 def add_embedding_head(proto: onnx.ModelProto, output: str) -> str:
@@ -94,12 +97,9 @@ def _length(value: onnx.ValueInfoProto) -> int | None:
 
 def _vectors(file: Path, length: int | None) -> NDArray[np.float64]:
     """The vectors of classes [classes,D], each of length 1."""
-    try:
-        vectors = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise RequestError(f"--classes {file}: can't be read as an array ({error})") from None
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f" or 0 in vectors.shape:
-        said = f"{vectors.dtype} {list(vectors.shape)}" if isinstance(vectors, np.ndarray) else "several arrays"
+    vectors = read_npy(file, _FILE_LIMIT, f"--classes {file}", RequestError)
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or 0 in vectors.shape:
+        said = f"{vectors.dtype} {list(vectors.shape)}"
         raise RequestError(f"--classes {file}: holds {said}; give floats [classes, D], a vector for each class")
     if length is not None and vectors.shape[1] != length:
         turned = "; it seems to be transposed" if vectors.shape[0] == length else ""
@@ -107,7 +107,8 @@ def _vectors(file: Path, length: int | None) -> NDArray[np.float64]:
             f"--classes {file}: vectors of {vectors.shape[1]} numbers; the network's embedding has {length}{turned}"
         )
     vectors = vectors.astype(np.float64)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # numbers above 1e154
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not (lengths > 0).all():
         row = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
         raise RequestError(f"--classes {file}: the vector of class {row} is zero or not finite: it has no direction")

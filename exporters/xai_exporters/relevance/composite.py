@@ -26,6 +26,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from xai_deploy.foundation.texts import read_text
+
 from ..errors import RequestError, RuleError
 from .facts import RESAMPLINGS
 from .layer import POOLINGS, SUMS, WEIGHTED
@@ -117,7 +119,7 @@ def load_composite(given: str) -> Composite:
     name = composite_name(given)
     path = _FOLDER / f"{name}.toml" if given == name else Path(given)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a NUL
         raise RequestError(f"{given}: can't be read ({getattr(error, 'strerror', None) or error})") from None
     return parse_composite(text, name, given)

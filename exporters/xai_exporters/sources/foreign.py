@@ -62,6 +62,8 @@ def describe(file: SourceFile) -> str | None:
         return "a tar archive; unpack it, and name the network in it"
     if head.startswith(b"PK"):
         return _archive(file.path)
+    if re.match(rb"\x80[\x02-\x05]", head):
+        return f"a Python pickle, which runs code as it is read, so it is not opened; save a state dict, or {_TRAINING}"
     return _text(head) or _protobuf(head, file.path)
 
 
@@ -86,6 +88,10 @@ def _archive(path: Path) -> str | None:
         return None
     if {"config.json", "model.weights.h5"} <= names or any(name.endswith("model.weights.h5") for name in names):
         return f"a Keras model; {_keras(path)}"
+    if {"manifest.json", "head.onnx"} <= {name.rpartition("/")[2] for name in names}:
+        return "a zip archive of a bundle, which is exported already; unpack it, and give the folder to xai-explain"
+    if names and all(name.endswith(".npy") for name in names):
+        return "NumPy arrays (.npz); name the network, not arrays"
     models = sorted(n for n in names if n.endswith((".onnx", ".pt", ".pth", ".safetensors", ".tflite", ".pb")))
     if models:
         return f"a zip archive with {models[0]!r} in it; unpack it, and name the network"

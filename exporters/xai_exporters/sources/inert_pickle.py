@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from .torch_export import import_torch
+from .torch_export import import_torch, quiet
 
 
 class Inert:
@@ -217,5 +217,5 @@ def read_inert(path: Path) -> Any:
 
     # torch calls nothing else of it; weights_only is False because torch takes no unpickler otherwise
     ours = SimpleNamespace(__name__="inert_pickle", Unpickler=Machine, load=load)
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, quiet():
         return torch.load(file, map_location="cpu", weights_only=False, pickle_module=ours)

@@ -12,7 +12,7 @@ from .consent import require_trust
 from .inert_pickle import read_inert
 from .pickled import bomb_in
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
-from .torch_export import export_module, first_line, import_torch
+from .torch_export import export_module, first_line, import_torch, quiet
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c"  # pickle of torch's magic number, before zip archives (torch < 1.6)
 
@@ -35,7 +35,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     try:
         if not request.trust_code and (bomb := bomb_in(file.path)) is not None:
             _require_trust(file, request, bomb)
-        with open(file.path, "rb") as opened:  # opened here: given a path, torch goes by the extension
+        with open(file.path, "rb") as opened, quiet():  # opened here: given a path, torch goes by the extension
             content: Any = torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = str(error).partition("GLOBAL ")[2].split(" ")[0]

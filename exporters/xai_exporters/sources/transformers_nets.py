@@ -7,6 +7,7 @@ built: it may not have more weights than the file.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,9 @@ from .torch_export import export_module, first_line, import_torch, quiet
 SCHEME = "hf:"
 _LARGEST_FILE = 10_000_000
 _LARGEST_NUMBER = 1 << 22
-"""Of config.json; more is no size of a network, and some sizes become lists of as many numbers."""
+"""Of config.json; more is no size of a network."""
+_COUNT, _LARGEST_COUNT = re.compile("block|depth|head|label|layer|repeat|stage"), 1 << 17
+"""Keys whose numbers transformers turns into lists of as many entries before it builds anything."""
 _LARGEST_SIDE = 4096
 _TIMM_OPTIONS = {"class_token", "fc_norm", "global_pool", "img_size", "in_chans", "init_values", "reg_tokens"}
 _TIMM_STATED = {"architecture", "tag", "input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std",
@@ -117,12 +120,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ArchitectureError(f"{path}: is no JSON object")
     for key, value in _numbers(content):
-        if abs(value) > _LARGEST_NUMBER:
+        if abs(value) > (_LARGEST_COUNT if _COUNT.search(key) else _LARGEST_NUMBER):
             raise ArchitectureError(f"{path}: {key!r} is {value:g}, which is no size of a network")
     return content
 
 
 def _numbers(content: Any) -> Iterator[tuple[str, float]]:
+    """The numbers by their key, and the sum of those in a list."""
     pending = [("", content)]
     while pending:
         key, value = pending.pop()
@@ -130,6 +134,7 @@ def _numbers(content: Any) -> Iterator[tuple[str, float]]:
             pending += [(str(inner), part) for inner, part in value.items()]
         elif isinstance(value, list):
             pending += [(key, part) for part in value]
+            yield key, sum(abs(part) for part in value if isinstance(part, (int, float)))
         elif isinstance(value, (int, float)):
             yield key, value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import tarfile
 import zipfile
 from pathlib import Path
@@ -56,6 +57,13 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         "my net.keras",
         zipped("config.json", "metadata.json", "model.weights.h5"),
         "a Keras model; convert it with tf2onnx: python -m tf2onnx.convert --keras 'my net.keras' --output 'my net'.onnx, and",
+    ),
+    "zipped bundle": ("b.zip", zipped("b.xai/manifest.json", "b.xai/head.onnx"), "a zip archive of a bundle"),
+    "npz": ("a.npz", zipped("a.npy", "b.npy"), r"NumPy arrays \(\.npz\); name the network"),
+    "pickle": (
+        "net.pkl",
+        pickle.dumps({"a": 1}),
+        "a Python pickle, which runs code as it is read, so it is not opened",
     ),
     "zip": ("net.zip", zipped("folder/readme.txt", "net.onnx"), "a zip archive with 'net.onnx' in it; unpack it"),
     "gzip": ("net.onnx.gz", b"\x1f\x8b\x08" + bytes(60), "a gzip archive; unpack it"),

@@ -166,7 +166,9 @@ def test_preprocessing_that_is_not_used(tmp_path: Path, processor: Any, says: st
         ),
         ({"model_type": "bert"}, "can't be built: ValueError: Unrecognized configuration class"),
         ({"hidden_size": 4_000_000}, "describes a network that is larger than the weights"),
-        ({"num_hidden_layers": 4_000_000}, "describes a network that is larger than the weights"),
+        ({"num_hidden_layers": 100_000}, "describes a network that is larger than the weights"),
+        ({"num_labels": 4_000_000}, r"'num_labels' is 4e\+06, which is no size of a network"),
+        ({"depths": [100_000] * 10}, r"'depths' is 1e\+06, which is no size of a network"),
         ({"num_hidden_layers": 1 << 40}, r"'num_hidden_layers' is 1\.09951e\+12, which is no size of a network"),
         (
             {"patch_size": 4},

@@ -313,6 +313,9 @@ def test_bad_references(folder: Path, reference: object, message: str) -> None:
         ),
         (np.eye(4, 6, dtype=np.float32) * [[1], [1], [0], [1]], {}, "the vector of class 2 is zero or not finite"),
         (np.ones((4, 6), np.int64), {}, r"holds int64 \[4, 6\]; give floats \[classes, D\]"),
+        (b"(10000000000, 6)", {}, r"announces float32 \(10000000000, 6\), but the file has another size"),
+        (b"(True, 6)", {}, "its header is damaged"),
+        (b"(-1, -1)", {}, "its header is damaged"),
         (VECTORS, {"logit_scale": 0.0}, "--logit-scale is a number above 0, not 0"),
         (VECTORS, {"task": "numbers"}, "--classes makes the network a classifier; --task numbers is something else"),
         (None, {"logit_scale": 2.0}, "--logit-scale is for --classes, which is not given"),
@@ -332,7 +335,14 @@ def test_bad_references(folder: Path, reference: object, message: str) -> None:
 )
 def test_refused_exports(folder: Path, tmp_path: Path, vectors: object, more: dict[str, object], message: str) -> None:
     if vectors is not None:
-        np.save(tmp_path / "v.npy", vectors)  # type: ignore[arg-type]
+        if isinstance(vectors, bytes):  # a shape that the file does not have
+            head = b"{'descr': '<f4', 'fortran_order': False, 'shape': %s}\n" % vectors
+            length = 4 if vectors == b"(-1, -1)" else 24
+            (tmp_path / "v.npy").write_bytes(
+                b"\x93NUMPY\x01\0" + len(head).to_bytes(2, "little") + head + bytes(length)
+            )
+        else:
+            np.save(tmp_path / "v.npy", vectors)  # type: ignore[arg-type]
         more = {**more, "classes": tmp_path / "v.npy"}
     request = Request(folder / "plain.onnx", output_path=tmp_path / "x.xai", preprocess="none", **more)  # type: ignore[arg-type]
     with pytest.raises((RequestError, GraphError), match=message):

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xai_deploy.format.guard.expansion import constants_limit
@@ -48,21 +48,9 @@ def call(task: str, given: Given, folder: Path, *more: str) -> None:
         held = _HELD + _HELD_PER_BYTE * given.size + _HELD_PER_CORE * (os.cpu_count() or 1)
     weights = "" if given.frontend or not given.beside else str(given.beside[0])
     arguments = [task, given.frontend, str(given.placed(folder)), weights, str(folder), *more]
-    command = [sys.executable, "-P", "-m", _CHILD, *arguments]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path))}
+    bounds = {BOUND: str(_ROOM + 4 * constants_limit(given.size)), HELD: str(held), TIME: str(seconds)}
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment
-            | {BOUND: str(_ROOM + 4 * constants_limit(given.size)), HELD: str(held), TIME: str(seconds)},
-            timeout=_SECONDS,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
+        done = started(arguments, bounds)
     except subprocess.TimeoutExpired:
         raise TooLongError(
             f"{given.shown}: reading it with OpenVINO took more than {_SECONDS // 60} minutes; stopped"
@@ -76,6 +64,30 @@ def call(task: str, given: Given, folder: Path, *more: str) -> None:
         raise SourceError(f"{given.shown}: {last_line(done.stderr)}")
     if done.returncode != 0:
         raise SourceError(f"{given.shown}: {_ended(done.returncode, done.stderr)}")
+
+
+def started(arguments: Sequence[str], bounds: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `child` until it ends.
+
+    Args:
+        arguments: Those of `child`.
+        bounds: Its environment variables BOUND, HELD and TIME.
+
+    Returns:
+        Its exit status, and what it wrote on standard error.
+    """
+    path = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
+    return subprocess.run(
+        [sys.executable, "-P", "-m", _CHILD, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path, **bounds},
+        timeout=_SECONDS,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
 def last_line(text: str) -> str:
