@@ -190,7 +190,7 @@ def test_refused_inputs(explainer: Explainer, images: Any, error: type[XaiError]
         ("top6", UnknownClassError, "target 'top6': the network has 5 classes"),
         ("crane", UnknownLabelError, "label 'crane' stands for classes 3, 4; give the index"),
         ("beagel", UnknownLabelError, r"no label 'beagel'; the nearest are 'beagle'"),
-        ("zzzz", UnknownLabelError, "no label 'zzzz'$"),
+        ("zzzz", UnknownLabelError, "no label 'zzzz'; there are 'tabby cat', 'tiger cat', 'beagle', 'crane', 'crane'$"),
         ("", UnknownLabelError, "no label ''"),
         ([0], TargetError, "1 targets for 2 images; give one for all, or one per image"),
         ([], TargetError, "0 targets for 2 images"),

@@ -16,6 +16,7 @@ from ..foundation.options import quoted
 from .kinds import Plain, ScoreSpace, TargetValue, kinds
 from .seeds import Array, Index, Seed
 
+_FEW = 5  # so many labels are listed
 _INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
 _NUMBERED = re.compile(r"#([0-9]{1,18})")
 _WORD = re.compile(r"\w+")
@@ -141,9 +142,11 @@ def _labelled(text: str, space: ScoreSpace) -> int:
             f"label {quoted(text)}: this bundle has no labels; give a class index (0 to {space.classes - 1}){meant}"
         )
     close = _with_words(text, space.labels)[:3] or difflib.get_close_matches(text, space.labels, 3, cutoff=0.5)
-    raise UnknownLabelError(
-        f"no label {quoted(text)}" + (f"; the nearest are {', '.join(map(quoted, close))}" if close else "") + meant
-    )
+    few = len(space.labels) <= _FEW
+    what = "the nearest are" if close else "there are" if few else f"there are {len(space.labels)}, such as"
+    named = ", ".join(map(quoted, close or space.labels[: _FEW if few else 3]))
+    there = f"; {what} {named}" if close or not meant else ""
+    raise UnknownLabelError(f"no label {quoted(text)}{there}{meant}")
 
 
 def _meant(text: str, kind: str) -> str:

@@ -132,16 +132,19 @@ def test_when_the_logits_are_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "nearest"),
+    ("text", "there"),
     [
-        ("cat", "'tiger cat', 'Egyptian cat', 'cat food'"),  # labels with the word, before those that look alike
-        ("Cat, egyptian", "'Egyptian cat'"),
-        ("crat", "'crate', 'castle', 'carton'"),
-        ("...", None),
+        (
+            "cat",
+            "the nearest are 'tiger cat', 'Egyptian cat', 'cat food'",
+        ),  # labels with the word, before those that look alike
+        ("Cat, egyptian", "the nearest are 'Egyptian cat'"),
+        ("crat", "the nearest are 'crate', 'castle', 'carton'"),
+        ("...", "there are 6, such as 'crate', 'tiger cat', 'cat food'"),
     ],
 )
-def test_the_labels_nearest_to_a_wrong_one(text: str, nearest: str | None) -> None:
+def test_the_labels_nearest_to_a_wrong_one(text: str, there: str) -> None:
     labels = ("crate", "tiger cat", "cat food", "castle", "Egyptian cat", "carton")
     with pytest.raises(UnknownLabelError) as error:
         read([text], 1, ScoreSpace(len(labels), labels))
-    assert str(error.value) == f"no label {text!r}" + (f"; the nearest are {nearest}" if nearest else "")
+    assert str(error.value) == f"no label {text!r}; {there}"
