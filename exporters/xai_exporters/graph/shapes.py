@@ -38,5 +38,22 @@ def unbroadcast(op: Ops, value: ir.Value, have: Dims, want: Dims, like: ir.Value
     # the leading axes that `want` lacks, and its axes of size 1 that were stretched
     axes = [i for i, d in enumerate(have) if i < extra or (want[i - extra] == 1 and d != 1)]
     if axes:
-        value = op.ReduceSum(value, axes, keepdims=1)
+        value = _sum(op, value, have, axes, like)
     return reshape(op, value, want, like) if extra else value
+
+
+def _sum(op: Ops, value: ir.Value, have: Dims, axes: list[int], like: ir.Value) -> ir.Value:
+    """The sum over axes that stay with size 1.
+
+    Over all positions of float32 it is their mean times their number: ONNX Runtime pools in the layout in which it convolves, but
+    reorders the whole tensor for ReduceSum (EfficientNet-B0's squeeze-and-excite: 3.07 -> 3.0 times plain inference).
+    """
+    sizes = have[2:]
+    if (
+        axes != list(range(2, len(have)))
+        or len(sizes) not in (2, 3)
+        or None in sizes
+        or like.dtype != ir.DataType.FLOAT
+    ):
+        return op.ReduceSum(value, axes, keepdims=1)
+    return op.Mul(op.GlobalAveragePool(value), float(math.prod(size for size in sizes if size is not None)))

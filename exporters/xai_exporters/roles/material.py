@@ -17,6 +17,7 @@ from ..cut.split import Parts, whole
 from ..errors import RequestError, RuleError
 from ..graph.measure import IMAGE
 from ..passes.clean import CleanGraph
+from ..passes.pooled_means import pool_means
 from ..relevance.composite import Composite
 from ..relevance.facts import find_facts, is_nonnegative
 from ..relevance.graph import relevance_graph
@@ -101,7 +102,8 @@ class Material:
     def gradient(self, from_image: bool, start: Start = by_target_and_seed) -> ir.Graph:
         """The tail, or the whole network, with its gradient; see `vjp.graph.gradient_graph`."""
         forward, layers = self._forward(from_image)
-        return gradient_graph(forward, self.logits.classes, start=start, layers=layers)
+        graph = gradient_graph(forward, self.logits.classes, start=start, layers=layers)
+        return pool_means(graph) if from_image else graph
 
     def score_gradient(self) -> ir.Graph:
         """The gradient of the scores of a detector's classes at the layers; see `cut.scores_alone`."""

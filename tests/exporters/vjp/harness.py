@@ -255,7 +255,12 @@ class Gradient:
         self.x, self.what = x, what
         shapes = measure(ir.from_proto(forward))
         single, exact = gradient_model(forward, x, shapes), gradient_model(to_float64(forward), x, shapes)
-        assert [n.op_type for n in single.graph.node] == [n.op_type for n in exact.graph.node]
+        # sums over all positions are pooled in float32 alone: ONNX Runtime has no pooling of float64
+        pooled = " ".join(n.op_type for n in single.graph.node)
+        summed = " ".join(n.op_type for n in exact.graph.node)
+        assert pooled.replace("GlobalAveragePool Mul", "ReduceSum") == summed.replace(
+            "GlobalAveragePool Mul", "ReduceSum"
+        )
         self.model, y = single, forward.graph.output[0].name
         self.f = reference(to_float64(forward), y)
         self.same = reference(to_float64(single), "dx")
