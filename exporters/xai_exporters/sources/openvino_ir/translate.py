@@ -26,6 +26,14 @@ _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter to ONNX keeps m
 _WHOLE = ("If", "Loop", "TensorIterator")
 _STATES = ("ReadValue", "Assign")
 _RANDOM = ("RandomUniform", "Multinomial")
+_SUPPRESSION = (
+    "DetectionOutput",
+    "NonMaxSuppression",
+    "MatrixNms",
+    "MulticlassNms",
+    "Proposal",
+    "ExperimentalDetectron",
+)
 
 
 def translate(
@@ -123,6 +131,12 @@ class _Translation:
             self.values |= {(node.get_name(), i): value for i, value in enumerate(whole(self, node))}
             return
         function = rules.get(kind)
+        if function is None and kind.startswith(_SUPPRESSION):
+            raise GraphError(
+                f"{called(node)}: chooses boxes inside the graph, which xai-export does not read from an OpenVINO IR; "
+                "convert the network up to its decoded boxes and scores (--decoder boxes-scores), or give the ONNX file that "
+                "the IR was made of"
+            )
         if function is None:
             raise GraphError(
                 f"{called(node)}: xai-export has no rule for operators of this type ({node.get_type_info().version_id}); "

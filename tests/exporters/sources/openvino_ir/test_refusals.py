@@ -37,6 +37,28 @@ def multinomial(x: Any) -> Any:
     return o.add(x, o.convert(drawn, "f32"))
 
 
+def detections(x: Any) -> Any:
+    """SSD's list of boxes from 9 offsets, 9 x 3 probabilities and 9 anchors."""
+    flat = o.reshape(x, ints(1, -1), False)
+    offsets, scores = (o.slice(flat, ints(0), ints(n), ints(1), ints(1)) for n in (36, 27))
+    anchors = o.constant(np.tile(np.array([0.1, 0.1, 0.6, 0.6], np.float32), 18).reshape(1, 2, 36))
+    options = {
+        "keep_top_k": [5],
+        "nms_threshold": 0.5,
+        "share_location": True,
+        "normalized": True,
+        "code_type": "caffe.PriorBoxParameter.CENTER_SIZE",
+    }
+    return o.detection_output(offsets, o.softmax(scores, 1), anchors, options)
+
+
+def suppression(x: Any) -> Any:
+    """Two boxes by matrix non-maximum suppression; it has three outputs."""
+    boxes = o.slice(o.reshape(x, ints(1, -1), False), ints(0), ints(8), ints(1), ints(1))
+    chosen = o.matrix_nms(o.reshape(boxes, ints(1, 2, 4), False), floats(1, 1, 2))
+    return chosen.output(0)
+
+
 REFUSED: dict[str, tuple[Build, str, str]] = {
     "if": (if_, "If", "has no equal in a bundle; export the network with its branches resolved"),
     "four bits": (four_bits, "Constant", "elements of the type u4, .* convert the model with float or int8 weights"),
@@ -54,6 +76,12 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda x: o.add(x, o.random_uniform(ints(1, 3, 5, 7), f32(0), f32(1), "f32")),
         "RandomUniform", "draws random numbers: each run gives other scores; export the network in evaluation mode",
     ),
+    "detections": (
+        detections, "DetectionOutput",
+        "chooses boxes inside the graph, which xai-export does not read from an OpenVINO IR; convert the network up to its "
+        r"decoded boxes and scores \(--decoder boxes-scores\), or give the ONNX file that the IR was made of",
+    ),
+    "suppression": (suppression, "MatrixNms", "chooses boxes inside the graph"),
     "multinomial": (multinomial, "Multinomial", "draws random numbers: each run gives other scores"),
 }  # fmt: skip
 
