@@ -15,6 +15,7 @@ from xai_deploy.cli import evaluate as command
 from xai_deploy.cli import explain
 
 from .conftest import Refused, Run, pictures
+from .test_ray import with_threads
 
 LABELS = ("cat", "dog", "owl", "elk", "emu")
 ASKED = ("--metrics", "complexity,segmentation", "--threads", "1", "-q")
@@ -92,6 +93,20 @@ def test_the_class_that_an_archive_gives(desk: Path, run: Run) -> None:
         (group,) = results["results"]
         assert group["figures"]["correct"]["mean"] == pytest.approx(100 * sum(right) / len(right))
         assert 0 < sum(right) < len(right)
+
+
+def test_the_classes_on_a_cluster(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker reads the classes of its images itself."""
+    labelled(sorted(pictures(desk / "set", 40).iterdir()))
+    ask = ("--metrics", "complexity", "--threads", "1", "-q", "--labelled")
+    run(*ask, images="labelled.tar", out="whole")
+    monkeypatch.setattr("xai_deploy.evaluation.session.require_ray", lambda: None)
+    ray = with_threads(monkeypatch)
+    run(*ask, "--ray", "local", images="labelled.tar", out="spread")
+    assert ray.calls > 1
+    for name in ("results.json", "images.csv"):
+        assert Path("spread", name).read_bytes() == Path("whole", name).read_bytes()
+    assert {row["correct"] for row in table("spread").values()} == {"0.0", "100.0"}
 
 
 def test_no_class(desk: Path, run: Run, refused: Refused) -> None:
