@@ -63,9 +63,14 @@ def read_metadata(model: onnx.ModelProto, network: TrainedNetwork) -> TrainedNet
             labels, from_key = _labels(key, texts[key]), key
         except RequestError as error:
             notes.append(f"The file's metadata {key!r} is not used for class names: {error}.")
-    stated = _ultralytics(texts) or _image_category(texts)
-    if stated is not None and texts.get("task") == "obb":
+    own = _ultralytics(texts)
+    against = _contradiction(texts, len(labels), network.proto) if own is not None else ""
+    if against:
+        notes.append(against)
+    elif own is not None and texts["task"] == "obb":
         notes.append(_TURNED)
+    # a classifier's photo is cropped, a detector's is not: which of the two is true cannot be told
+    stated = None if against and texts["task"] == "classify" else own or _image_category(texts)
     del network.proto.metadata_props[:]
     return replace(network, labels=labels, labels_from=from_key, preprocess=stated, notes=tuple(notes))
 
@@ -153,6 +158,30 @@ def _ultralytics(texts: Mapping[str, str]) -> Stated | None:
         "std": (1.0, 1.0, 1.0),
     }
     return Stated((height, width), fields, f"the file's metadata (Ultralytics, {_plain(texts['task'])[:40]})", True, "")
+
+
+def _contradiction(texts: Mapping[str, str], classes: int, proto: onnx.ModelProto) -> str:
+    """What Ultralytics' metadata states and the outputs do not hold; "" if they agree as far as their shapes are known."""
+    shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in proto.graph.output]
+    rows = next((shape for shape in shapes if len(shape) == 3), None)
+    task = texts["task"]
+    if task == "classify" and rows is not None:
+        return (
+            "The file's metadata states a classifier, but an output has three axes, as a detector's rows have: the preprocessing "
+            "that it states is not used."
+        )
+    if rows is None or not classes or rows[1] != 4 + classes:
+        return ""
+    if texts.get("end2end") == "True":
+        return "The file's metadata states rows that the graph chose (end2end), but they are those of all places."
+    lacking = {"obb": "an angle (obb)", "pose": "key points (pose)", "segment": "coefficients of masks (segment)"}.get(
+        task
+    )
+    return (
+        f"The file's metadata states {lacking}, but its rows hold four sides and {classes} classes: upright boxes are read."
+        if lacking
+        else ""
+    )
 
 
 def at_stated_size(network: TrainedNetwork, request: Request) -> tuple[TrainedNetwork, Request]:

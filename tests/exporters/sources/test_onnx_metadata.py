@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,40 @@ def test_a_size_that_is_none(tmp_path: Path, imgsz: str) -> None:
     onnx.save(with_metadata({**ULTRALYTICS, "imgsz": imgsz}, model), tmp_path / "net.onnx")
     with pytest.raises(RequestError, match="give the image's size with --input-shape C,H,W"):
         export(Request(tmp_path / "net.onnx", output_path=tmp_path / "x.xai", preprocess="none"))
+
+
+def of_rows(count: int) -> onnx.ModelProto:
+    """A file whose output has the shape of a detector's rows [N,count,R]."""
+    model = o.classifier()
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    dims[1].dim_value = count
+    dims.add().dim_value = 84
+    return model
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"task": "classify"}, "states a classifier, but an output has three axes"),
+        (
+            {"task": "obb"},
+            r"states an angle \(obb\), but its rows hold four sides and 5 classes: upright boxes are read",
+        ),
+        ({"task": "pose"}, r"states key points \(pose\), but"),
+        ({"task": "segment"}, r"states coefficients of masks \(segment\), but"),
+        ({"task": "detect", "end2end": "True"}, r"states rows that the graph chose \(end2end\), but"),
+    ],
+)
+def test_metadata_that_the_outputs_contradict(tmp_path: Path, stated: dict[str, str], said: str) -> None:
+    onnx.save(with_metadata({**ULTRALYTICS, **stated}, of_rows(4 + len(NAMES))), tmp_path / "net.onnx")
+    network = load_source(Request(tmp_path / "net.onnx"))
+    [note] = [note for note in network.notes if re.search(said, note)]
+    assert "drawn without their angle" not in " ".join(network.notes)
+    assert (network.preprocess is None) == (stated["task"] == "classify"), note
+    onnx.save(
+        with_metadata({**ULTRALYTICS, **stated, "task": "detect"}, of_rows(5 + len(NAMES))), tmp_path / "more.onnx"
+    )
+    assert not any("states" in note for note in load_source(Request(tmp_path / "more.onnx")).notes)
 
 
 def test_turned_boxes_are_told(tmp_path: Path) -> None:
