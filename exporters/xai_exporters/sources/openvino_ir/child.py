@@ -224,7 +224,17 @@ def _said(model: Any) -> dict[str, Any]:
             text = str(model.get_rt_info(["model_info", key]).astype(str))
             if len(text) <= _LONGEST:
                 info[key] = text
-    return {"model_info": info, "quantised": _quantised(model), "drops": rounding.drops(model)}
+    return {
+        "model_info": info,
+        "quantised": _quantised(model),
+        "drops": rounding.drops(model),
+        "halves": _halves(model),
+    }
+
+
+def _halves(model: Any) -> bool:
+    """Whether an output is rounded to float16, which a bundle does not do."""
+    return any(port.get_element_type().get_type_name() == "f16" for port in model.outputs)
 
 
 def _quantised(model: Any) -> bool:

@@ -31,6 +31,7 @@ from .quantised import compare_quantised, compare_unrounded
 log = logging.getLogger(__name__)
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+_HALF = 2.0**-10  # the rounding of outputs in float16
 _DROPS = (
     "The bundle rounds to 16 bits and saturates as the file says. OpenVINO leaves this out (FakeQuantize of 65536 levels) when "
     "it runs the file itself: its outputs differ where a value is outside its range."
@@ -88,7 +89,11 @@ def load(given: Given, request: Request) -> TrainedNetwork:
             network,
             reference=reference,
             framework=f"OpenVINO on the {given.short}",
-            tolerance=math.inf if said["quantised"] else None,  # `quantised` has its own bounds
+            tolerance=math.inf
+            if said["quantised"]
+            else _HALF
+            if said["halves"]
+            else None,  # `quantised` has its own bounds
             notes=(*network.notes, *([_DROPS] if said["drops"] else [])),
             files=given.files,
         ),

@@ -34,6 +34,7 @@ _SUPPRESSION = (
     "Proposal",
     "ExperimentalDetectron",
 )
+_VIDEO = ("NV12toRGB", "NV12toBGR", "I420toRGB", "I420toBGR")
 
 
 def translate(
@@ -127,6 +128,11 @@ class _Translation:
             )
         if kind in _RANDOM:
             raise GraphError(f"{called(node)}: {CHANCE}")
+        if kind in _VIDEO:
+            raise GraphError(
+                f"{called(node)}: takes a video frame in {kind[:4]}, and images are read as RGB or BGR; give the model as it was "
+                f"before set_color_format({kind[:4]}_...) of PrePostProcessor"
+            )
         if kind in _WHOLE:
             self.values |= {(node.get_name(), i): value for i, value in enumerate(whole(self, node))}
             return

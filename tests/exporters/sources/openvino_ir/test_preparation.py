@@ -217,6 +217,24 @@ def test_steps_inside(name: str, tmp_path: Path) -> None:
     assert np.abs(got - want).max() <= (5e-3 if name in ("any size", "pixels") else 1e-4) * np.abs(want).max()
 
 
+def test_outputs_in_half_precision(tmp_path: Path) -> None:
+    """PrePostProcessor rounds the scores to float16: the bundle keeps them in float32, and is no more than a rounding away."""
+
+    def build(model: Any) -> Any:
+        steps = ov.preprocess.PrePostProcessor(model)
+        steps.output().postprocess().convert_element_type(ov.Type.f16)
+        return steps.build()
+
+    done = exported(classifier(tmp_path, before=build), preprocess="none")
+    compiled = ov.Core().compile_model(tmp_path / "ir" / "net.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    image = np.random.default_rng(0).integers(
+        0, 256, (done.manifest.input.height, done.manifest.input.width, 3), np.uint8
+    )
+    want = compiled([image[None].transpose(0, 3, 1, 2).astype(np.float32)])[0]
+    assert want.dtype == np.float16
+    assert np.abs(Explainer(done.path, "onnxruntime").predict(image) - want).max() <= 2**-11 * np.abs(want).max()
+
+
 def test_steps_that_do_not_show_a_scale(tmp_path: Path) -> None:
     def prepare(image: Any) -> None:
         image.preprocess().mean([1, 2, 3])

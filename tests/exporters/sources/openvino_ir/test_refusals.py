@@ -59,6 +59,13 @@ def suppression(x: Any) -> Any:
     return chosen.output(0)
 
 
+def video(x: Any) -> Any:
+    """A frame of 2 x 2 pixels in NV12, of the image's mean."""
+    mean = o.reduce_mean(x, ints(1, 2, 3), True)
+    frame = of_version("opset8", "NV12toRGB", [o.tile(mean, ints(1, 2, 2, 1)), o.tile(mean, ints(1, 1, 1, 2))])
+    return o.add(x, o.reduce_mean(frame, ints(1, 2, 3), True))
+
+
 REFUSED: dict[str, tuple[Build, str, str]] = {
     "if": (if_, "If", "has no equal in a bundle; export the network with its branches resolved"),
     "four bits": (four_bits, "Constant", "elements of the type u4, .* convert the model with float or int8 weights"),
@@ -82,6 +89,9 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         r"decoded boxes and scores \(--decoder boxes-scores\), or give the ONNX file that the IR was made of",
     ),
     "suppression": (suppression, "MatrixNms", "chooses boxes inside the graph"),
+
+
+    "video": (video, "NV12toRGB", r"takes a video frame in NV12, .* as it was before set_color_format\(NV12_\.\.\.\)"),
     "multinomial": (multinomial, "Multinomial", "draws random numbers: each run gives other scores"),
 }  # fmt: skip
 

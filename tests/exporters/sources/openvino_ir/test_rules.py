@@ -242,6 +242,10 @@ for _place, _nearest, _size in itertools.product(
         CASES[f"interpolate {_place} {_nearest} {_size}"] = lambda x, p=_place, n=_nearest, s=_size: o.interpolate(
             x, ints(*s), "nearest", "sizes", [0] * 4, [0] * 4, p, n, False, -0.75, ints(2, 3)
         )
+for _place, _size in itertools.product(_PLACES, ((6, 10), (9, 4), (2, 1))):  # images in NHWC
+    CASES[f"interpolate cubic in front {_place} {_size}"] = lambda x, p=_place, s=_size: o.interpolate(
+        x, ints(*s), "cubic", "sizes", [0] * 4, [0] * 4, p, "round_prefer_floor", False, -0.6, ints(1, 2)
+    )
 for _mode in ("nearest", "linear_onnx"):
     CASES[f"interpolate by scales {_mode}"] = lambda x, m=_mode: o.interpolate(
         x, f32(1.7, 2.3), m, "scales", [0] * 4, [0] * 4, "half_pixel", "floor", False, -0.75, ints(2, 3)

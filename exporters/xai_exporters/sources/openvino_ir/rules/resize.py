@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from xai_deploy.resample import weights
 
@@ -48,6 +49,8 @@ def interpolate(op: Ops, layer: Layer) -> ir.Value:
     if mode == "nearest":
         attributes["nearest_mode"] = nearest
     if attributes["mode"] == "cubic":
+        if sorted(axes) != list(range(rank - len(axes), rank)):
+            return _cubic(op, layer, axes, places)
         attributes["cubic_coeff_a"] = float(layer.attr("cube_coeff", -0.75))
     scales = np.ones(rank, np.float32)
     if str(layer.attr("shape_calculation_mode")).lower() == "scales":
@@ -107,6 +110,42 @@ def _place_of_axes(layer: Layer) -> int:
 def _axes(layer: Layer) -> list[int]:
     last = _place_of_axes(layer)
     return [layer.axis(a) for a in layer.ints(last, "axes")] if len(layer) > last else list(range(len(layer.dims())))
+
+
+def _cubic(op: Ops, layer: Layer, axes: list[int], places: str) -> ir.Value:
+    """Cubics along other axes than the last ones, as a product with a matrix per axis.
+
+    ONNX Runtime's Resize shrinks along no other axes, and its optimiser moves a Resize in front of a Transpose that would help.
+    """
+    x, rank = layer.x(), len(layer.dims())
+    factors: dict[int, float] = {}
+    if str(layer.attr("shape_calculation_mode")).lower() == "scales":
+        numbers = layer.require(_place_of_scales(layer), "scales").astype(np.float64).ravel()
+        factors = dict(zip(axes, numbers.tolist(), strict=True))
+    for axis in axes:
+        before, after = layer.sizes(0, axis)[:1][0], layer.out_sizes(axis)[:1][0]
+        if before != after or factors.get(axis, 1.0) != 1.0:
+            matrix = _cubics(before, after, factors.get(axis, after / before), places, layer)
+            x = product_along(op, x, axis, rank, matrix)
+    return x if x is not layer.x() else op.Identity(x)
+
+
+def _cubics(before: int, after: int, factor: float, places: str, layer: Layer) -> NDArray[np.float32]:
+    """Weights [before, after] of the cubic convolution (Keys 1981) with the coefficient a; beyond the border its pixel counts."""
+    a, i = float(layer.attr("cube_coeff", -0.75)), np.arange(after)
+    place = {
+        "half_pixel": (i + 0.5) / factor - 0.5,
+        "pytorch_half_pixel": (i + 0.5) / factor - 0.5 if after > 1 else np.zeros(1),
+        "asymmetric": i / factor,
+        "align_corners": i * (before - 1) / max(after - 1, 1),
+    }[places]
+    first = np.floor(place).astype(int)
+    matrix = np.zeros((before, after))
+    for tap in range(-1, 3):
+        t = np.abs(place - first - tap)
+        near, far = (a + 2) * t**3 - (a + 3) * t**2 + 1, a * (t**3 - 5 * t**2 + 8 * t - 4)
+        np.add.at(matrix, (np.clip(first + tap, 0, before - 1), i), np.where(t <= 1, near, far))
+    return matrix.astype(np.float32)
 
 
 def _pillow(op: Ops, layer: Layer, interpolation: str) -> ir.Value:
