@@ -101,6 +101,8 @@ class Drawn:
         count = len(scores)
         coarse = self.coarse[:count]
         spread = coarse.var(axis=1)
+        if count == 1:  # which no model can be without
+            model = None
         seen = scores if model is None else scores - scores.mean()
         left = seen if model is None else _CAUTION * model.residuals
         error = float((left**2) @ spread) / count**2

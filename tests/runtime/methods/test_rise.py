@@ -319,3 +319,11 @@ def test_a_tolerance_ends_it(bundles: Bundles, estimate: str, tolerance: float) 
             np.testing.assert_allclose(again.raw[i], alone.raw[0], rtol=0, atol=1e-5 * scale)
             assert alone.diagnostics["relative_error"][0] == pytest.approx(error, rel=1e-3)
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize("masks", [1, 2, 5])
+def test_few_masks_are_no_good_map(bundles: Bundles, masks: int) -> None:
+    explainer = Explainer(bundles("residual").path, "onnxruntime")
+    found = explainer.explain(tiny.inputs("residual", 2), "rise", 0, masks=masks, cells=3, estimate="regression")
+    assert np.isfinite(found.raw).all()
+    assert min(found.diagnostics["relative_error"]) > 0.3
