@@ -277,8 +277,19 @@ def _replace(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
         old.replace_all_uses_with(same.outputs[0], replace_graph_outputs=True)
         same.outputs[0].name, same.outputs[0].type, old.name = old.name, old.type, None
     graph.remove(node, safe=True)
+    _let_go(node)
     if node.op_type != "If":  # slices and stacked results were written at the end
         graph.sort()
+
+
+def _let_go(node: ir.Node) -> None:
+    """Take the bodies of a removed node off the values outside that they read; else these count as used."""
+    bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    for body in bodies:
+        for inner in body.all_nodes():
+            for i in range(len(inner.inputs)):
+                inner.replace_input_with(i, None)
+        body.outputs.clear()
 
 
 def _room(model: ir.Model, body: ir.Graph) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from xai_exporters.errors import GraphError
@@ -29,6 +30,16 @@ def inserted(b: o.Build, x: str, y: str) -> str:
     return b("SequenceErase", b("SequenceInsert", items, y))
 
 
+def branch(b: o.Build, given: str, otherwise: str) -> str:
+    """The tensor if there is one; each branch reads a value outside."""
+    bodies = {}
+    for name, kind, value in (("then_branch", "OptionalGetElement", given), ("else_branch", "Neg", otherwise)):
+        node = onnx.helper.make_node(kind, [value], [f"{name}_result"])
+        result = onnx.helper.make_tensor_value_info(f"{name}_result", onnx.TensorProto.FLOAT, None)
+        bodies[name] = onnx.helper.make_graph([node], name, [], [result])
+    return b("If", b("OptionalHasElement", given), **bodies)
+
+
 CASES: dict[str, Callable[[o.Build, str, str], str]] = {
     "an item": lambda b, x, y: at(b, b("SequenceConstruct", x, y), 1),
     "an item from the end": lambda b, x, y: at(b, b("SequenceConstruct", x, y, y), -3),
@@ -42,6 +53,7 @@ CASES: dict[str, Callable[[o.Build, str, str], str]] = {
         b, b("SequenceErase", b("SequenceConstruct", x, y), b.weight(np.array(0, np.int64))), 0
     ),
     "optional": lambda b, x, y: b("OptionalGetElement", b("Optional", y)),
+    "in a branch": lambda b, x, y: branch(b, b("Optional", y), x),
     "of a tensor": lambda b, x, y: b("OptionalGetElement", y),
     "there is one": lambda b, x, y: b("Where", b("OptionalHasElement", b("Optional", x)), y, x),
 }
