@@ -25,8 +25,11 @@ _MOST = 1000
 def end_to_end(given: Outputs) -> Detector | None:
     """See `Decoder`: rows of six, the fifth in [0,1] and falling from row to row, the sixth whole."""
     for output in given.all:
-        values, (count, size) = given.seen(output), given.shape(output)
-        if size != 6 or count > _MOST or not len(values):
+        count, size = given.shape(output)
+        if size != 6 or count > _MOST:
+            continue
+        values = given.seen(output)  # runs the network on each probe image
+        if not len(values):
             continue
         score, label = values[..., 4], values[..., 5]
         if not ((score >= 0).all() and (score <= 1).all() and (np.diff(score, axis=1) <= 1e-6).all()):
