@@ -66,7 +66,8 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     """
     leading = ancestors([logits.value])
     own = descendants(clean.graph.inputs[:1])  # what other images' branches give may pass beside any layer
-    order = [v for node in clean.graph for v in node.outputs if v in leading & own and v is not logits.value]
+    between = (leading & own) - {logits.value}
+    order = [v for node in clean.graph for v in node.outputs if v in between]
     if logits.is_dense:
         yield from ((value, None) for value in _coarsest(clean, order))
         return
