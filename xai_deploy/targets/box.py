@@ -262,7 +262,8 @@ def _said(box: Box, index: int, space: ScoreSpace) -> str:
         "" if index == PREDICTED else shortened(space.labels[index]) if index < len(space.labels) else f"class {index}"
     )
     if box.near is not None:
-        name = f"{name} @ {','.join(f'{v:g}' for v in box.near)}".strip()
+        place = ",".join(f"{v:g}" for v in box.near)
+        name = f"{name} @ {place}" if name else f"@{place}"
     elif not name:
         name = f"box {box.number}"
     elif box.number:

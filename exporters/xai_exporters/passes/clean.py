@@ -27,6 +27,7 @@ from .control_flow import resolve_control_flow
 from .counted_gather import reduce_counted_gathers
 from .decompose import decompose
 from .dynamic_batch import make_batch_dynamic
+from .empty_parts import leave_out_empty_parts
 from .fixed_values import fold_fixed_values
 from .foldable import may_fold
 from .listed_parts import write_parts
@@ -229,6 +230,9 @@ def _take_one(graph: ir.Graph, batch: int | ir.SymbolicDim | None, because: str)
 def _reduced(model: ir.Model, shapes: Measured) -> Measured:
     """The passes that need measured shapes; returns the shapes after them."""
     if reduce_shape_arithmetic(model, shapes):
+        _fold(model)
+        shapes = measure(model)
+    if leave_out_empty_parts(model, shapes):
         _fold(model)
         shapes = measure(model)
     gathered = reduce_counted_gathers(model, shapes)

@@ -104,7 +104,7 @@ def test_the_only_detection(made: Get) -> None:
         pytest.param("\u202e<b>" + "x" * 5000, r"label '\\u202e<b>x{87}\.\.\.: this bundle has no", id="long text"),
         ("top0", r"label 'top0': .* a detection is written 'box 0', .*'top3'"),
         ("box 99", r"box 99: this image has \d+, numbers 0 to \d+"),
-        ("@5000,5000,3,3", r"@ 5000,5000,3,3: no detection overlaps this box"),
+        ("@5000,5000,3,3", r"@5000,5000,3,3: no detection overlaps this box"),
         (
             Box(near=(1, 2, 0, 4)),
             r"a box is x, y, width, height in pixels, .*, the last two above 0, not \(1, 2, 0, 4\)",
