@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from xai_exporters.passes.clean import clean
 
