@@ -95,7 +95,7 @@ def test_no_network(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "net.onnx").write_bytes(content)
     with pytest.raises(
         SourceError,
-        match=r"net\.onnx: (damaged, or no network that xai-export reads|a damaged|the file is empty|a JSON file)",
+        match=r"net\.onnx: (damaged, or no network that xai-export reads|a damaged|the file is empty|a JSON file|a Python pickle)",
     ):
         load_source(Request(tmp_path / "net.onnx"))
 
