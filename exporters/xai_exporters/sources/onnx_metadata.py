@@ -69,8 +69,7 @@ def read_metadata(model: onnx.ModelProto, network: TrainedNetwork) -> TrainedNet
         notes.append(against)
     elif own is not None and texts["task"] == "obb":
         notes.append(_TURNED)
-    # a classifier's photo is cropped, a detector's is not: which of the two is true cannot be told
-    stated = None if against and texts["task"] == "classify" else own or _image_category(texts)
+    stated = own or _image_category(texts)
     del network.proto.metadata_props[:]
     return replace(network, labels=labels, labels_from=from_key, preprocess=stated, notes=tuple(notes))
 
@@ -165,11 +164,6 @@ def _contradiction(texts: Mapping[str, str], classes: int, proto: onnx.ModelProt
     shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in proto.graph.output]
     rows = next((shape for shape in shapes if len(shape) == 3), None)
     task = texts["task"]
-    if task == "classify" and rows is not None:
-        return (
-            "The file's metadata states a classifier, but an output has three axes, as a detector's rows have: the preprocessing "
-            "that it states is not used."
-        )
     if rows is None or not classes or rows[1] != 4 + classes:
         return ""
     if texts.get("end2end") == "True":
