@@ -22,17 +22,8 @@ import numpy as np
 
 from .rise_masks import Enlarged, Index, Numbers, near
 
-_PENALTIES = (
-    3e-3,
-    1e-2,
-    3e-2,
-    1e-1,
-    3e-1,
-    1.0,
-    3.0,
-    10.0,
-    30.0,
-)  # of the ridge, in units of the features' mean variance
+# of the ridge, in units of the features' mean variance
+_PENALTIES = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
 _PRODUCTS = 0.3  # the variance of all products, in units of that of the coarse values
 _OTHERS = 16384  # masks that the model alone is asked about
 _AT_ONCE = 1024

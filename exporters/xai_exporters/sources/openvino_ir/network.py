@@ -59,9 +59,7 @@ def load(given: Given, request: Request) -> TrainedNetwork:
     _check(given, model)
     network = in_standard_form(model, given.format)
     outputs = [str(output) for output in said["outputs"]]
-
     signed = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT8
-
     inputs = [value.name for value in model.graph.input]
 
     def reference(images: NDArray[Any], further: Further = NOTHING) -> Arrays:
@@ -89,16 +87,19 @@ def load(given: Given, request: Request) -> TrainedNetwork:
             network,
             reference=reference,
             framework=f"OpenVINO on the {given.short}",
-            tolerance=math.inf
-            if said["quantised"]
-            else _HALF
-            if said["halves"]
-            else None,  # `quantised` has its own bounds
+            tolerance=_tolerance(said),
             notes=(*network.notes, *([_DROPS] if said["drops"] else [])),
             files=given.files,
         ),
         first,
     )
+
+
+def _tolerance(said: dict[str, Any]) -> float | None:
+    """How far the translation may be from the file; what is quantised has bounds of its own, and None stands for the usual one."""
+    if said["quantised"]:
+        return math.inf
+    return _HALF if said["halves"] else None
 
 
 def _translate(given: Given, folder: Path, more: Sequence[str]) -> None:
