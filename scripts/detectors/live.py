@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +53,28 @@ def take_statistics(network: torch.nn.Module, forward: Callable[[torch.Tensor], 
         for _ in range(3):
             forward(torch.rand(4, 3, size, size))
     network.eval()
+
+
+@torch.no_grad()
+def fold_norms(network: torch.nn.Module) -> None:
+    """Give convolutions the scales of the batch norms behind them, as exporters do: rounded, they make another network."""
+    for parent in network.modules():
+        for conv, norm in pairwise(parent.children()):
+            if not isinstance(conv, torch.nn.Conv2d) or not isinstance(norm, torch.nn.BatchNorm2d):
+                continue
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+            shift = norm.bias.double() - norm.running_mean.double() * scale
+            if conv.bias is not None:
+                shift += conv.bias.double() * scale
+                conv.bias.zero_()
+            conv.weight.mul_(scale[:, None, None, None])
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1)
+            norm.weight.fill_(1)
+            norm.bias.copy_(shift)
+            norm.eps = 0.0
 
 
 def differentiate(value: torch.Tensor, maps: Sequence[torch.Tensor], shown: float) -> Explained:

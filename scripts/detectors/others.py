@@ -16,7 +16,7 @@ from tests.exporters.running import both_ways
 from tests.networks.detectors import nets, test_transformers, vision
 from xai_deploy import Explanation
 
-from .live import Explained, differentiate, nearest, take_statistics
+from .live import Explained, differentiate, fold_norms, nearest, take_statistics
 
 SIZE, CLASSES = (320, 320), 90
 PLAIN: dict[str, Any] = {
@@ -57,6 +57,7 @@ class Torchvision:
             with mock.patch.dict(vision.MADE, FULL):
                 self.narrow = vision.made(name)
             take_statistics(self.narrow, self.narrow.raw, SIZE[0])
+            fold_norms(self.narrow)
 
     def write(self, folder: Path) -> tuple[Path, dict[str, Any]]:
         """See `Live`."""
