@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
-from ..foundation import runtimes
+from ..foundation import exact_onnxruntime, runtimes
 from ..foundation.heap import give_back_after_opening
 from .backend import Config, DeviceTensor, HostTensor, Session, Tensor, backends, one_line, to_host
 
@@ -79,6 +79,7 @@ class OnnxRuntime:
         # Planning which tensors share memory is quadratic in the nodes: 14 s for the gradient of an LSTM of 128 steps, else 1.4 s.
         # ResNet-50's relevance takes 2.6 GB for 8 images either way, and a run as long.
         options.enable_mem_reuse = False
+        exact_onnxruntime.compute_exactly(options, model)
         if self._config.hint == "throughput":
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors only

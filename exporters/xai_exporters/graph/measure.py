@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from xai_deploy.foundation import runtimes
+from xai_deploy.foundation import exact_onnxruntime, runtimes
 
 from ..errors import GraphError
 
@@ -91,6 +91,8 @@ def open_session(model: OnnxFile, what: str, optimise: bool = False) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # planning which tensors share memory is quadratic in the nodes: 14 s for an LSTM of 128 steps, 1.4 s without, the same peak
     options.enable_mem_reuse = False
+    if isinstance(model, bytes):
+        exact_onnxruntime.compute_exactly(options, model)
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

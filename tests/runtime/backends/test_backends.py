@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import openvino
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from xai_deploy import Bundle, Explainer
 from xai_deploy.backends import Config, create
@@ -169,6 +170,27 @@ def test_openvino_does_not_quantise_activations(device: str, batch: int) -> None
         opened = create("openvino", Config(device=device, properties=properties)).open(model)
         errors.append(np.abs(np.asarray(opened.run({"x": x}, ["y"])["y"]) - wanted).max() / np.abs(wanted).max())
     assert errors[0] < 1e-6 < errors[1] or max(errors) < 1e-6  # a CPU without such instructions never does it
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_onnxruntime_does_not_quantise_activations(quantised: bool) -> None:
+    """It would, in a MatMul with weights in 8 bits; and other layers of the network may be of integers."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-127, 128, (64, 32)).astype(np.int8)
+    scale, x = (rng.random(32) / 100 + 0.01).astype(np.float32), rng.standard_normal((2, 5, 64)).astype(np.float32)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["codes", "scale", "zero"], ["weight"], axis=1),
+        helper.make_node("MatMul", ["x", "weight"], ["y"]),
+        helper.make_node("QuantizeLinear", ["x", "step"], ["rounded"]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 5, size]) for name, size in (("x", 64), ("y", 32))]
+    arrays = {"codes": codes, "scale": scale, "zero": np.zeros(32, np.int8), "step": np.float32(1)}
+    weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes[: 2 + quantised], "g", values[:1], values[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+    wanted = x @ (codes * scale)
+    got = np.asarray(create("onnxruntime", Config()).open(model).run({"x": x}, ["y"])["y"])
+    assert np.abs(got - wanted).max() < 1e-6 * np.abs(wanted).max()
 
 
 def test_openvino_compiles_at_most_twice(bundles: Bundles) -> None:
