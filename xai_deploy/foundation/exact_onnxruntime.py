@@ -1,9 +1,9 @@
 """ONNX Runtime as ONNX defines a network: what has to be switched off.
 
-From 1.31 on it turns a MatMul whose weights have 8 bits into MatMulNBits of accuracy level 4, which quantises the layer's inputs, too:
-a vision transformer's logits were off by 1 to 2 %. Floats made of the weights once take a third of the time of that operator's
-level 1, which keeps the inputs as they are. In a network of integers, which has QuantizeLinear, they would undo its layers of
-integers; there it is level 1.
+From 1.31 on it turns a MatMul whose weights have 8 bits into MatMulNBits of accuracy level 4, which quantises the layer's inputs,
+too: a vision transformer's logits were off by 1 to 2 %. Floats made of the weights once take a third of the time of that
+operator's level 1, which keeps the inputs as they are. In a network of integers, which has QuantizeLinear, they would undo its
+layers of integers; there it is level 1.
 """
 
 from __future__ import annotations

@@ -183,7 +183,9 @@ def test_onnxruntime_does_not_quantise_activations(quantised: bool) -> None:
         helper.make_node("MatMul", ["x", "weight"], ["y"]),
         helper.make_node("QuantizeLinear", ["x", "step"], ["rounded"]),
     ]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 5, size]) for name, size in (("x", 64), ("y", 32))]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 5, size]) for name, size in (("x", 64), ("y", 32))
+    ]
     arrays = {"codes": codes, "scale": scale, "zero": np.zeros(32, np.int8), "step": np.float32(1)}
     weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
     graph = helper.make_graph(nodes[: 2 + quantised], "g", values[:1], values[1:], weights)
