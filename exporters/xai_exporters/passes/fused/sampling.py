@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -11,26 +13,76 @@ from ...graph.emit import Ops
 from ..fused_node import FusedNode, rule
 
 
+@dataclass(frozen=True)
+class Deformed:
+    """A deformable convolution.
+
+    Attributes:
+        sizes: Of the image, (C,h,w).
+        out: Channels of the result.
+        kernel: Its rows and columns.
+        places: Rows and columns of the result.
+        strides: Steps between them.
+        pads: Zeros around the image: top, left, bottom, right.
+        dilations: Steps between the kernel's positions.
+        groups: Groups of channels that the kernel keeps apart.
+        parts: Groups of channels that have offsets of their own.
+    """
+
+    sizes: tuple[int, ...]
+    kernel: tuple[int, ...]
+    places: tuple[int, ...]
+    out: int
+    strides: Sequence[int] = (1, 1)
+    pads: Sequence[int] = (0, 0, 0, 0)
+    dilations: Sequence[int] = (1, 1)
+    groups: int = 1
+    parts: int = 1
+
+
 @rule("DeformConv")
 def deform_conv(op: Ops, node: FusedNode) -> ir.Value:
+    """See `deformed`."""
+    x, weight, offset = node.x(), node.x(1), node.x(2)
+    if node.rank(x) != 4:
+        raise node.refuse("it is not of images [N,C,h,w]")
+    form = Deformed(
+        sizes=tuple(node.dim(x, axis) for axis in (1, 2, 3)),
+        kernel=tuple(node.dim(weight, axis) for axis in (2, 3)),
+        places=tuple(node.dim(offset, axis) for axis in (2, 3)),
+        out=node.dim(weight, 0),
+        strides=node.attr("strides", [1, 1]),
+        pads=node.attr("pads", [0] * 4),
+        dilations=node.attr("dilations", [1, 1]),
+        groups=int(node.attr("group", 1)),
+        parts=int(node.attr("offset_group", 1)),
+    )
+    return deformed(op, form, x, weight, offset, node.optional(4), node.optional(3))
+
+
+def deformed(
+    op: Ops,
+    form: Deformed,
+    x: ir.Value,
+    weight: ir.Value,
+    offset: ir.Value,
+    mask: ir.Value | None,
+    bias: ir.Value | None = None,
+) -> ir.Value:
     """Deformable convolution (Zhu et al. 2019, arXiv:1811.11168): GridSample fetches what the kernel reads, a Conv adds it up.
 
     Output position o reads, at each kernel position k, the place o * stride + k * dilation - pad + offset, between pixels
     bilinearly, and zeros beyond the image; `mask` weighs it.
     """
-    x, weight, offset = node.x(), node.x(1), node.x(2)
-    if node.rank(x) != 4:
-        raise node.refuse("it is not of images [N,C,h,w]")
-    channels, height, width = (node.dim(x, axis) for axis in (1, 2, 3))
-    out, *kernel = (node.dim(weight, axis) for axis in (0, 2, 3))
-    rows, columns = node.dim(offset, 2), node.dim(offset, 3)
-    taps, parts = math.prod(kernel), int(node.attr("offset_group", 1))
+    channels, height, width = form.sizes
+    rows, columns = form.places
+    taps, parts = math.prod(form.kernel), form.parts
     # [N parts, taps, (y,x), rows, columns]
     shifts = op.Reshape(offset, [-1, taps, 2, rows, columns])
     sides = []
     for axis, (size, count) in enumerate(((height, rows), (width, columns))):
-        starts = np.arange(count) * node.attr("strides", [1, 1])[axis] - node.attr("pads", [0] * 4)[axis]
-        reads = np.indices(kernel)[axis].reshape(taps, 1, 1) * node.attr("dilations", [1, 1])[axis]
+        starts = np.arange(count) * form.strides[axis] - form.pads[axis]
+        reads = np.indices(form.kernel)[axis].reshape(taps, 1, 1) * form.dilations[axis]
         place = reads + starts.reshape((1, -1, 1) if axis == 0 else (1, 1, -1))
         pixel = op.Add(op.Gather(shifts, np.int64(axis), axis=2), np.broadcast_to(place, (taps, rows, columns)) * 1.0)
         # GridSample counts from the image's left edge, -1, to its right one, 1; pixel p has its middle at p + 1/2
@@ -38,11 +90,11 @@ def deform_conv(op: Ops, node: FusedNode) -> ir.Value:
     grid = op.Reshape(op.Concat(*sides[::-1], axis=4), [-1, taps * rows, columns, 2])
     image = op.Reshape(x, [-1, channels // parts, height, width])
     read = op.GridSample(image, grid)  # [N parts, C/parts, taps rows, columns]; bilinear, zeros outside
-    if (mask := node.optional(4)) is not None:
+    if mask is not None:
         read = op.Mul(read, op.Reshape(mask, [-1, 1, taps * rows, columns]))
     read = op.Reshape(read, [-1, channels * taps, rows, columns])
-    flat = op.Reshape(weight, [out, -1, 1, 1])
-    return op.Conv(read, flat, node.optional(3), group=int(node.attr("group", 1)))
+    flat = op.Reshape(weight, [form.out, -1, 1, 1])
+    return op.Conv(read, flat, bias, group=form.groups)
 
 
 @rule("MaxUnpool")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,43 @@ def dft(op: Ops, node: FusedNode) -> ir.Value:
     axis = (int(node.attr("axis", -2 if since_20 else 1)) if at is None else at) % rank
     size, parts = node.dim(x, axis), node.dim(x, -1)
     inverse, onesided = bool(node.attr("inverse", 0)), bool(node.attr("onesided", 0))
-    if inverse and onesided:
-        count, width = length or 2 * (size - 1), 1
-        matrix = _to_reals(size, count)
+    length = length or (2 * (size - 1) if inverse and onesided else size)
+    return transformed(op, x, Transform(rank, axis, size, parts, length, inverse, onesided))
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A transform along one axis of a tensor whose last dimension holds real and imaginary parts.
+
+    Attributes:
+        rank: The tensor's dimensions.
+        axis: The axis.
+        size: Its size.
+        parts: The last dimension's size: 1 for reals, 2.
+        length: The signal's length.
+        inverse: Whether it is the inverse.
+        half: Whether only half of the spectrum is written, or, if it is the inverse, read.
+    """
+
+    rank: int
+    axis: int
+    size: int
+    parts: int
+    length: int
+    inverse: bool = False
+    half: bool = False
+
+
+def transformed(op: Ops, x: ir.Value, t: Transform) -> ir.Value:
+    """x along the axis; the last dimension has two parts, or one if half a spectrum was read."""
+    if t.inverse and t.half:
+        count, width, matrix = t.length, 1, _to_reals(t.size, t.length)
     else:
-        length, width = length or size, 2
-        count = length // 2 + 1 if onesided else length
-        matrix = _matrix(size, parts, count, length, inverse)
-    perm = [*(i for i in range(rank - 1) if i != axis), axis, rank - 1]
-    others = [0] * (rank - 2)  # as they are
-    rows = op.Reshape(op.Transpose(x, perm=perm), [*others, size * parts])
+        count, width = t.length // 2 + 1 if t.half else t.length, 2
+        matrix = _matrix(t.size, t.parts, count, t.length, t.inverse)
+    perm = [*(i for i in range(t.rank - 1) if i != t.axis), t.axis, t.rank - 1]
+    others = [0] * (t.rank - 2)  # as they are
+    rows = op.Reshape(op.Transpose(x, perm=perm), [*others, t.size * t.parts])
     y = op.Reshape(op.MatMul(rows, matrix), [*others, count, width])
     return op.Transpose(y, perm=[int(i) for i in np.argsort(perm)])
 

@@ -16,12 +16,19 @@ from ...errors import GraphError
 from ...graph.emit import Ops
 
 _LONGEST = 500  # characters of a name
+_FLOAT_BYTES = 4
 
 _KINDS = {
     "f32": np.float32, "f64": np.float64, "f16": np.float32, "bf16": np.float32, "i8": np.int8, "u8": np.uint8, "i16": np.int16,
     "u16": np.uint16, "i32": np.int32, "u32": np.uint32, "i64": np.int64, "u64": np.uint64, "boolean": np.bool_,
 }  # fmt: skip
 """OpenVINO's element types -> those in ONNX. OpenVINO's CPU computes half precision in float32 here."""
+
+_PACKED = {
+    **dict.fromkeys(("u1", "u2", "u3", "u4", "u6"), np.uint8), **dict.fromkeys(("i2", "i4"), np.int8),
+    **dict.fromkeys(("nf4", "f4e2m1", "f8e4m3", "f8e5m2", "f8e8m0"), np.float32),
+}  # fmt: skip
+"""Types of compressed weights that neither NumPy nor a bundle has -> what holds their values until they are multiplied."""
 
 _FLOAT_RULES = {"Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply}
 """Computed in float32 for half precision, as OpenVINO's CPU computes compressed weights."""
@@ -115,6 +122,7 @@ class Constants:
     def __init__(self, limit: int) -> None:
         self._left = self._limit = limit
         self._arrays: dict[tuple[str, int], NDArray[Any] | None] = {}
+        self._unpacked: set[str] = set()
 
     def array(self, output: Any) -> NDArray[Any] | None:
         """The content, or None if it depends on an input (or is FakeQuantize, which stays an operator).
@@ -137,6 +145,7 @@ class Constants:
                 pending += missing
                 continue
             self._arrays[key] = self._compute(node, pending.pop(), [self._arrays[_key(o)] for o in before])
+            self._release(node, before)
         return self._arrays[_key(output)]
 
     def put(self, output: Any, array: NDArray[Any]) -> None:
@@ -183,6 +192,9 @@ class Constants:
         kind = node.get_type_name()
         shape = output.get_partial_shape()
         if kind == "Constant":
+            if _is_packed(output) and node.get_name() not in self._unpacked:
+                self._unpacked.add(node.get_name())
+                self._left += _FLOAT_BYTES * math.prod(node.get_output_shape(0))  # its floats; the file bounds them
             return _content(node)
         sizes = known_sizes(node)
         if sizes is not None:
@@ -191,6 +203,8 @@ class Constants:
             return None
         known = [array for array in inputs if array is not None]
         self._take(node, shape)
+        if kind == "Convert" and _is_packed(node.input_value(0)):
+            return known[0].astype(kind_of(output.get_element_type(), node))
         if (
             kind_of(output.get_element_type(), output.get_node()) == np.float32
             and output.get_element_type().get_type_name() != "f32"
@@ -200,8 +214,16 @@ class Constants:
             return _FLOAT_RULES[kind](*known) if kind in _FLOAT_RULES else None
         return _evaluated(node, output.get_index(), known)
 
+    def _release(self, node: Any, read: list[Any]) -> None:
+        """Forget what only this node reads: steps of a decompression, each as large as the weights."""
+        for output in read:
+            if len(output.get_target_inputs()) == 1 and self._arrays[_key(node.output(0))] is not None:
+                array = self._arrays.pop(_key(output), None)
+                if array is not None and foldable(output.get_node()) and known_sizes(output.get_node()) is None:
+                    self._left += _FLOAT_BYTES * array.size
+
     def _take(self, node: Any, shape: Any) -> None:
-        self._left -= 4 * math.prod(shape.to_shape())
+        self._left -= _FLOAT_BYTES * math.prod(shape.to_shape())
         if self._left < 0:
             raise GraphError(
                 f"{called(node)}: the constants up to here would take more than "
@@ -288,7 +310,11 @@ def _evaluated(node: Any, index: int, inputs: list[NDArray[Any]]) -> NDArray[Any
 
 
 def _content(node: Any) -> NDArray[Any]:
-    """A constant's elements; half precision as float32."""
+    """A constant's elements; half precision as float32, and what is packed by its values."""
+    if _is_packed(node.output(0)):
+        packed = np.dtype(_PACKED[node.get_output_element_type(0).get_type_name()])
+        values = np.array(node.get_data(dtype=np.float32))  # of other types it gives the packed bytes
+        return values.astype(packed, copy=False).reshape(list(node.get_output_shape(0)))
     kind = kind_of(node.get_output_element_type(0), node)
     if node.get_output_element_type(0).get_type_name() == "bf16":
         return np.array(node.get_data(dtype=np.float32))
@@ -307,6 +333,10 @@ def _along_one_axis(codes: NDArray[Any], scale: NDArray[np.float32], zero: NDArr
 
 def _key(output: Any) -> tuple[str, int]:
     return output.get_node().get_name(), output.get_index()
+
+
+def _is_packed(output: Any) -> bool:
+    return output.get_element_type().get_type_name() in _PACKED
 
 
 def _type(output: Any) -> str:

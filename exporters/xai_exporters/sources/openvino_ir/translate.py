@@ -34,6 +34,16 @@ _SUPPRESSION = (
     "Proposal",
     "ExperimentalDetectron",
 )
+_DECODERS = ("CTCGreedyDecoder", "CTCGreedyDecoderSeqLen", "GatherTree")
+_REGIONS = (
+    "DeformablePSROIPooling",
+    "GenerateProposals",
+    "NMSRotated",
+    "PSROIPooling",
+    "ROIAlignRotated",
+    "ROIPooling",
+)
+_TABLES = ("Embedding", "SparseFillEmptyRows", "StringTensor", "CTCLoss", "Bucketize", "SearchSorted", "SegmentMax")
 _VIDEO = ("NV12toRGB", "NV12toBGR", "I420toRGB", "I420toBGR")
 
 
@@ -137,17 +147,8 @@ class _Translation:
             self.values |= {(node.get_name(), i): value for i, value in enumerate(whole(self, node))}
             return
         function = rules.get(kind)
-        if function is None and kind.startswith(_SUPPRESSION):
-            raise GraphError(
-                f"{called(node)}: chooses boxes inside the graph, which xai-export does not read from an OpenVINO IR; "
-                "convert the network up to its decoded boxes and scores (--decoder boxes-scores), or give the ONNX file that "
-                "the IR was made of"
-            )
         if function is None:
-            raise GraphError(
-                f"{called(node)}: xai-export has no rule for operators of this type ({node.get_type_info().version_id}); "
-                f"one is added in {RULES}"
-            )
+            raise GraphError(f"{called(node)}: {_without_rule(node)}")
         before = len(self.graph)
         layer = Layer(node, self.constants, self.value)
         result = function(Ops(self.emit, layer.name, np.dtype(np.float32)), layer)
@@ -188,6 +189,27 @@ class _Translation:
         value.name = name
         _describe(value, port, "output")
         self.graph.outputs.append(value)
+
+
+def _without_rule(node: Any) -> str:
+    """Why an operator has no rule, and what to do."""
+    kind = node.get_type_name()
+    original = "or give the ONNX file that the IR was made of"
+    if kind.startswith(_SUPPRESSION) or kind in _REGIONS:
+        return (
+            "chooses or reads boxes inside the graph, which xai-export does not read from an OpenVINO IR; "
+            f"convert the network up to its decoded boxes and scores (--decoder boxes-scores), {original}"
+        )
+    if kind in _DECODERS:
+        return "chooses letters inside the graph, behind the scores; convert the network up to what it reads"
+    if kind.startswith(_TABLES):
+        return "is for texts, tables or training; give the network without it, up to its scores of an image"
+    if node.get_type_info().version_id == "extension":
+        return f"is an operator of an extension, which only its author's library computes; convert the network without it, {original}"
+    return (
+        f"xai-export has no rule for operators of this type ({node.get_type_info().version_id}); convert the network without "
+        f"it, or add one in {RULES}"
+    )
 
 
 def _describe(value: ir.Value, port: Any, what: str) -> None:

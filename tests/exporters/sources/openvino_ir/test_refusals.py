@@ -27,11 +27,6 @@ def if_(x: Any) -> Any:
     return node.set_output(bodies[0][1], bodies[1][1])
 
 
-def four_bits(x: Any) -> Any:
-    codes = o.constant(np.arange(84).reshape(4, 3, 1, 7) % 7, dtype=ov.Type.u4)
-    return o.convolution(x, o.multiply(o.convert(codes, "f32"), f32(0.1)), [1, 1], [0, 0], [0, 0], [1, 1])
-
-
 def multinomial(x: Any) -> Any:
     drawn = o.multinomial(o.reduce_mean(x, ints(2, 3), False), ints(1).output(0), "i32", True, True)
     return o.add(x, o.convert(drawn, "f32"))
@@ -68,12 +63,27 @@ def video(x: Any) -> Any:
 
 REFUSED: dict[str, tuple[Build, str, str]] = {
     "if": (if_, "If", "has no equal in a bundle; export the network with its branches resolved"),
-    "four bits": (four_bits, "Constant", "elements of the type u4, .* convert the model with float or int8 weights"),
     "pdpd": (lambda x: o.add(x, floats(1, 3, 5, 1), "pdpd"), "Add", "broadcasts as PaddlePaddle does; .* a newer OpenVINO"),
-    "first resize": (
-        lambda x: of_version("opset1", "Interpolate", [x, ints(10, 14)], axes=[2, 3], mode="nearest", align_corners=False,
-                             antialias=False, pads_begin=[0], pads_end=[0]),
-        "Interpolate", "is of OpenVINO's first opset; convert the model with a newer OpenVINO",
+    "float8": (
+        lambda x: o.fake_convert(x, f32(2), f32(0), "f8e4m3"),
+        "FakeConvert", r"rounds to f8e4m3, which no bundle holds; quantise the network to int8 \(nncf.quantize without a mode\)",
+    ),
+    "letters": (
+        lambda x: of_version("opset6", "CTCGreedyDecoderSeqLen", [o.reshape(x, ints(1, 15, 7), False), ints(15)], merge_repeated=True,
+                             classes_index_type="i64", sequence_length_type="i64").output(0),
+        "CTCGreedyDecoderSeqLen", "chooses letters inside the graph, behind the scores; convert the network up to what it reads",
+    ),
+    "regions": (
+        lambda x: of_version("opset2", "ROIPooling", [x, floats(2, 5)], pooled_h=2, pooled_w=2, spatial_scale=1.0, method="max",
+                             output_size=[2, 2]),
+        "ROIPooling", r"chooses or reads boxes inside the graph, .* or give the ONNX file that the IR was made of",
+    ),
+    "tables": (
+        lambda x: o.add(x, o.convert(o.bucketize(x, f32(0, 1)), "f32")), "Bucketize", "is for texts, tables or training",
+    ),
+    "no rule": (
+        lambda x: of_version("opset14", "Inverse", [o.slice(x, ints(0), ints(5), ints(1), ints(3))], adjoint=False),
+        "Inverse", r"has no rule for operators of this type \(opset14\); convert the network without it, or add one in",
     ),
     "state": (
         lambda x: o.add(x, o.read_value(f32(0), "mine", ov.Type.f32, ov.PartialShape([]))),
@@ -85,10 +95,10 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     ),
     "detections": (
         detections, "DetectionOutput",
-        "chooses boxes inside the graph, which xai-export does not read from an OpenVINO IR; convert the network up to its "
+        "chooses or reads boxes inside the graph, which xai-export does not read from an OpenVINO IR; convert the network up to its "
         r"decoded boxes and scores \(--decoder boxes-scores\), or give the ONNX file that the IR was made of",
     ),
-    "suppression": (suppression, "MatrixNms", "chooses boxes inside the graph"),
+    "suppression": (suppression, "MatrixNms", "chooses or reads boxes inside the graph"),
 
 
     "video": (video, "NV12toRGB", r"takes a video frame in NV12, .* as it was before set_color_format\(NV12_\.\.\.\)"),

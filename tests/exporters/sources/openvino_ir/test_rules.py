@@ -309,14 +309,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "dropout": (lambda x: dropout(x, 0.75), "draws random numbers"),
     "dropout of old": (lambda x: dropout(x, 0.75, True), "draws random numbers"),
     "blocks that stay": (
-        lambda x: o.space_to_batch(x, ints(1, 1, 1, 7), *[ints(0, 0, 0, 0)] * 2), "no rule for operators of this type"
+        lambda x: o.space_to_batch(x, ints(1, 1, 1, 7), *[ints(0, 0, 0, 0)] * 2), "makes images of an image's blocks"
     ),
-    "blocks that are computed with": (
+    "blocks that come back in part": (
         lambda x: o.batch_to_space(
-            o.multiply(o.space_to_batch(x, ints(1, 1, 1, 7), *[ints(0, 0, 0, 0)] * 2), f32(2)),
+            o.multiply(o.space_to_batch(x, ints(1, 1, 5, 7), *[ints(0, 0, 0, 0)] * 2), f32(2)),
             ints(1, 1, 1, 7), *[ints(0, 0, 0, 0)] * 2,
         ),
-        "no rule for operators of this type",
+        "makes images of an image's blocks",
     ),
     "reverse": (lambda x: o.reverse_sequence(x, ints(2), 0, 1), "reverses a part of each row"),
     "window in the padding": (
@@ -328,7 +328,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "lrn": (lambda x: o.lrn(x, ints(1), 0.3, 0.75, 1.2, 3), "has the bias 1.2, which OpenVINO's CPU takes for 1"),
     "lrn over positions": (lambda x: o.lrn(x, ints(2, 3), 0.3, 0.75, 1.0, 3), "normalises over positions"),
     "pad": (lambda x: o.pad(x, ints(0, 0, 1, 1), ints(0, 0, 1, 1), "symmetric"), "pads in the mode symmetric"),
-    "gather": (lambda x: o.gather(x, c(np.zeros((1, 3, 2), np.int64)), c(np.int64(2)), 2), "gathers with batch_dims"),
+    "gather": (lambda x: o.gather(x, c(np.zeros((1, 2), np.int64)), c(np.int64(2)), 1), "gathers with batch_dims along a later"),
     "top k": (lambda x: o.topk(x, c(np.int64(2)), 3, "max", "index").output(0), "sorts by index"),
     "antialias": (
         lambda x: o.interpolate(

@@ -17,9 +17,9 @@ _BINARY = {
     "LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor",
 }  # fmt: skip
 _UNARY = {
-    "Abs": "Abs", "Acos": "Acos", "Asin": "Asin", "Atan": "Atan", "Ceiling": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf",
+    "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Asin": "Asin", "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh", "Ceiling": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf",
     "Exp": "Exp", "Floor": "Floor", "Identity": "Identity", "Log": "Log", "LogicalNot": "Not", "Negative": "Neg", "Sign": "Sign",
-    "Sin": "Sin", "Sinh": "Sinh", "Sqrt": "Sqrt", "Tan": "Tan",
+    "IsNaN": "IsNaN", "Sin": "Sin", "Sinh": "Sinh", "Sqrt": "Sqrt", "Tan": "Tan",
 }  # fmt: skip
 
 
@@ -67,6 +67,19 @@ def not_equal(op: Ops, layer: Layer) -> ir.Value:
     """Not(a = b)."""
     check_broadcast(layer)
     return op.Not(op.Equal(layer.x(0), layer.x(1)))
+
+
+@rule("IsInf")
+def is_infinite(op: Ops, layer: Layer) -> ir.Value:
+    """Whether it is infinity of the signs that count."""
+    signs = {f"detect_{sign}": int(bool(layer.attr(f"detect_{sign}", True))) for sign in ("negative", "positive")}
+    return op.IsInf(layer.x(), **signs)
+
+
+@rule("IsFinite")
+def is_finite(op: Ops, layer: Layer) -> ir.Value:
+    """Neither infinity nor NaN."""
+    return op.Not(op.Or(op.IsInf(layer.x()), op.IsNaN(layer.x())))
 
 
 @rule("SquaredDifference")

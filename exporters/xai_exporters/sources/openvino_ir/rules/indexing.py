@@ -72,11 +72,14 @@ def sliced(op: Ops, layer: Layer) -> ir.Value:
 
 @rule("Gather")
 def gather(op: Ops, layer: Layer) -> ir.Value:
-    """x at indices along an axis."""
-    if int(layer.attr("batch_dims", 0)) % max(len(layer.dims(1)), 1):
-        raise layer.refuse("gathers with batch_dims, which ONNX's Gather does not have")
-    axis = layer.axis(layer.ints(2, "axis")[0])
-    indices = layer.constant(1)
+    """x at indices along an axis; with `batch_dims` each row of the first dimensions has its own."""
+    axis, rank = layer.axis(layer.ints(2, "axis")[0]), len(layer.dims(1))
+    indices, batches = layer.constant(1), int(layer.attr("batch_dims", 0)) % (rank + 1)
+    if batches and axis != batches:
+        raise layer.refuse("gathers with batch_dims along a later axis, which is not known here")
+    if batches:
+        places = op.Unsqueeze(cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64)), np.array([rank]))
+        return op.GatherND(layer.x(), places, batch_dims=batches)
     return op.Gather(layer.x(), layer.x(1) if indices is None else indices.astype(np.int64), axis=axis)
 
 
@@ -147,11 +150,64 @@ def scatter_slices(op: Ops, layer: Layer) -> ir.Value:
 
 @rule("ScatterNDUpdate")
 def scatter_nd(op: Ops, layer: Layer) -> ir.Value:
-    """x with other values at vectors of indices."""
-    reduction = str(layer.attr("reduction", "none")).lower()
-    if reduction != "none":
-        raise layer.refuse(f"scatters with the reduction {reduction}, which is not known here")
-    return op.ScatterND(layer.x(), cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64)), layer.x(2))
+    """x with other values at vectors of indices, or these added, multiplied ..."""
+    places = cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64))
+    return op.ScatterND(layer.x(), places, layer.x(2), **_reduction(layer))
+
+
+@rule("ScatterElementsUpdate")
+def scatter_elements(op: Ops, layer: Layer) -> ir.Value:
+    """x with other values at one index per element along an axis, or these added, multiplied ..."""
+    if not layer.attr("use_init_val", True):
+        raise layer.refuse("leaves out what was at the places before (use_init_val false), which ONNX does not do")
+    axis = layer.axis(layer.ints(3, "axis")[0])
+    return op.ScatterElements(layer.x(), layer.x(1), layer.x(2), axis=axis, **_reduction(layer))
+
+
+def _reduction(layer: Layer) -> dict[str, str]:
+    known = {"none": "none", "sum": "add", "prod": "mul", "min": "min", "max": "max"}
+    name = str(layer.attr("reduction", "none")).lower()
+    if name not in known:
+        raise layer.refuse(f"scatters with the reduction {name}, which ONNX does not have")
+    return {} if name == "none" else {"reduction": known[name]}
+
+
+@rule("SliceScatter")
+def scatter_slice(op: Ops, layer: Layer) -> ir.Value:
+    """x, with other values start to stop by step: a choice between x and the values, repeated to its size."""
+    starts, stops, steps = (layer.ints(i, "bounds") for i in (2, 3, 4))
+    axes = [layer.axis(a) for a in layer.ints(5, "axes")] if len(layer) > 5 else list(range(len(starts)))
+    values = layer.x(1)
+    inside = np.ones([1] * len(layer.dims()), bool)
+    for axis, bounds in zip(axes, zip(starts, stops, steps, strict=True), strict=True):
+        size = layer.dims()[axis]
+        places = None if size is None else np.arange(size)[slice(*_within(bounds, size))]
+        if size is None or places is None:
+            raise layer.refuse(
+                "the size that it writes to is not known; give the image's size with --input-shape C,H,W"
+            )
+        source = np.zeros(size, np.int64)
+        source[places] = np.arange(len(places))
+        values = op.Gather(values, source, axis=axis)
+        shape = [1] * len(layer.dims())
+        shape[axis] = size
+        inside = inside & np.isin(np.arange(size), places).reshape(shape)
+    return op.Where(op.emit.shared(inside), values, layer.x(0))
+
+
+def _within(bounds: tuple[int, int, int], size: int) -> tuple[int | None, int | None, int]:
+    """Bounds for Python's slice: a stop before the first element is none."""
+    start, stop, step = bounds
+    return start, None if step < 0 and stop < -size else stop, step
+
+
+@rule("OneHot")
+def one_hot(op: Ops, layer: Layer) -> ir.Value:
+    """`on` at the index along a new axis, `off` elsewhere."""
+    off, on = (layer.require(i, "values").reshape(1) for i in (3, 2))
+    values = op.emit.shared(np.concatenate([off, on]))
+    indices = cast(op, layer.x(), layer.kind(), np.dtype(np.int64))
+    return op.OneHot(indices, np.array(layer.ints(1, "number")[0]), values, axis=int(layer.attr("axis")))
 
 
 @rule("Roll")

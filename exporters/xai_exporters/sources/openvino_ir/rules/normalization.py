@@ -72,6 +72,14 @@ def l2(op: Ops, layer: Layer) -> ir.Value:
     return op.Div(x, op.Sqrt(op.Add(total, eps) if added else op.Clip(total, eps)))
 
 
+@rule("GRN")
+def global_response(op: Ops, layer: Layer) -> ir.Value:
+    """x / sqrt(sum over channels of x^2 + bias)."""
+    x = layer.x()
+    total = op.ReduceSum(op.Mul(x, x), np.array([1]))
+    return op.Div(x, op.Sqrt(op.Add(total, float(layer.attr("bias")))))
+
+
 @rule("LRN")
 def local_response(op: Ops, layer: Layer) -> ir.Value:
     """x / (bias + alpha / size * sum over neighbouring channels of x^2)^beta (Krizhevsky et al. 2012)."""

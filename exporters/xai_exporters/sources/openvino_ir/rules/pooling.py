@@ -105,5 +105,16 @@ def reduction(op: Ops, layer: Layer) -> ir.Value:
     )
 
 
+@rule("ReduceLogicalAnd")
+@rule("ReduceLogicalOr")
+def logical(op: Ops, layer: Layer) -> ir.Value:
+    """Whether all, or any, are true: the least, or the largest, of 0 and 1."""
+    name = {"ReduceLogicalAnd": "ReduceMin", "ReduceLogicalOr": "ReduceMax"}[layer.type]
+    axes = np.array(sorted({layer.axis(a) for a in layer.ints(1, "axes")}))
+    numbers = op.Cast(layer.x(), to=ir.DataType.INT32)
+    y = getattr(op, name)(numbers, axes, keepdims=int(bool(layer.attr("keep_dims", False))))
+    return op.Cast(y, to=ir.DataType.BOOL)
+
+
 for _type in _REDUCTIONS:
     rule(_type)(reduction)

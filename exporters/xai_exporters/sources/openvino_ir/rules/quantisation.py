@@ -65,6 +65,15 @@ def fake_quantize(op: Ops, layer: Layer) -> ir.Value:
     return y if (on_grid and same) or not out_low.any() else op.Add(y, out_low.astype(np.float32))
 
 
+@rule("FakeConvert")
+def fake_convert(op: Ops, layer: Layer) -> ir.Value:
+    """Rounding to float8, which has no equal: ONNX's Cast to it is of opset 19, and OpenVINO does not read that."""
+    raise layer.refuse(
+        f"rounds to {str(layer.attr('destination_type')).lower()}, which no bundle holds; quantise the network to int8 "
+        "(nncf.quantize without a mode), or its weights alone (nncf.compress_weights)"
+    )
+
+
 def _in_floats(
     op: Ops,
     x: ir.Value,

@@ -23,10 +23,8 @@ _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 @rule("Interpolate")
 def interpolate(op: Ops, layer: Layer) -> ir.Value:
     """Resize by scales if OpenVINO computes the sizes from them, or if they give the same sizes; else to sizes."""
-    if not layer.has("shape_calculation_mode"):
-        raise layer.refuse("is of OpenVINO's first opset; convert the model with a newer OpenVINO")
     rank, axes = len(layer.dims()), _axes(layer)
-    places, mode = str(layer.attr("coordinate_transformation_mode")).lower(), str(layer.attr("mode")).lower()
+    places, mode = _places(layer), str(layer.attr("mode")).lower()
     nearest = _nearest(layer, axes) if mode == "nearest" else ""
     if (places, mode, nearest) == (
         "tf_half_pixel_for_nn",
@@ -81,7 +79,7 @@ def interpolate(op: Ops, layer: Layer) -> ir.Value:
 
 def _nearest(layer: Layer, axes: list[int]) -> str:
     """The rounding. `simple`, which Paddle's networks have, is floor along an axis that grows and ceil along one that shrinks."""
-    mode = str(layer.attr("nearest_mode", "round_prefer_floor")).lower()
+    mode = str(layer.attr("nearest_mode", "simple" if _is_first(layer) else "round_prefer_floor")).lower()
     if mode != "simple":
         return mode
     pairs = [(layer.dims()[axis], layer.result()[axis]) for axis in axes]
@@ -107,7 +105,21 @@ def _place_of_axes(layer: Layer) -> int:
     return 2 if layer.opset == "opset11" else 3
 
 
+def _is_first(layer: Layer) -> bool:
+    """Whether it is the first opset's, of IRs written until 2020, which has other attributes."""
+    return not layer.has("shape_calculation_mode")
+
+
+def _places(layer: Layer) -> str:
+    """Where the pixels of the result lie; the first opset has two ways."""
+    if _is_first(layer):
+        return "align_corners" if layer.attr("align_corners") else "asymmetric"
+    return str(layer.attr("coordinate_transformation_mode")).lower()
+
+
 def _axes(layer: Layer) -> list[int]:
+    if _is_first(layer):
+        return [layer.axis(int(a)) for a in layer.attr("axes")]
     last = _place_of_axes(layer)
     return [layer.axis(a) for a in layer.ints(last, "axes")] if len(layer) > last else list(range(len(layer.dims())))
 
