@@ -205,7 +205,7 @@ def _without_rule(node: Any) -> str:
     if kind.startswith(_TABLES):
         return "is for texts, tables or training; give the network without it, up to its scores of an image"
     if node.get_type_info().version_id == "extension":
-        return f"is an operator of an extension, which only its author's library computes; convert the network without it, {original}"
+        return f"is an extension's operator, which only its author's library computes; convert the network without it, {original}"
     return (
         f"xai-export has no rule for operators of this type ({node.get_type_info().version_id}); convert the network without "
         f"it, or add one in {RULES}"

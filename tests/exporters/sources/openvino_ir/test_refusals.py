@@ -69,8 +69,8 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         "FakeConvert", r"rounds to f8e4m3, which no bundle holds; quantise the network to int8 \(nncf.quantize without a mode\)",
     ),
     "letters": (
-        lambda x: of_version("opset6", "CTCGreedyDecoderSeqLen", [o.reshape(x, ints(1, 15, 7), False), ints(15)], merge_repeated=True,
-                             classes_index_type="i64", sequence_length_type="i64").output(0),
+        lambda x: of_version("opset6", "CTCGreedyDecoderSeqLen", [o.reshape(x, ints(1, 15, 7), False), ints(15)],
+                             merge_repeated=True, classes_index_type="i64", sequence_length_type="i64").output(0),
         "CTCGreedyDecoderSeqLen", "chooses letters inside the graph, behind the scores; convert the network up to what it reads",
     ),
     "regions": (
@@ -95,8 +95,8 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     ),
     "detections": (
         detections, "DetectionOutput",
-        "chooses or reads boxes inside the graph, which xai-export does not read from an OpenVINO IR; convert the network up to its "
-        r"decoded boxes and scores \(--decoder boxes-scores\), or give the ONNX file that the IR was made of",
+        "chooses or reads boxes inside the graph, which xai-export does not read from an OpenVINO IR; convert the network up to "
+        r"its decoded boxes and scores \(--decoder boxes-scores\), or give the ONNX file that the IR was made of",
     ),
     "suppression": (suppression, "MatrixNms", "chooses or reads boxes inside the graph"),
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import onnx_ir as ir
 
 from ....graph.emit import Ops
@@ -35,7 +37,7 @@ def regions(op: Ops, layer: Layer) -> ir.Value:
         )
     rows = op.Reshape(layer.x(), [0, count, coords + 1 + classes, height, width])
     ends = [0, 2, coords, coords + 1, coords + 1 + classes]
-    place, size, object_, kinds = (op.Slice(rows, [a], [b], [2]) for a, b in zip(ends, ends[1:], strict=False))
+    place, size, object_, kinds = (op.Slice(rows, [a], [b], [2]) for a, b in itertools.pairwise(ends))
     kinds = op.Softmax(kinds, axis=2) if softmax else op.Sigmoid(kinds)
     y = op.Concat(op.Sigmoid(place), size, op.Sigmoid(object_), kinds, axis=2)
     return op.Reshape(y, [0, *layer.out_sizes(1)])

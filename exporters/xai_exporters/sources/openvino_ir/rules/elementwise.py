@@ -17,9 +17,9 @@ _BINARY = {
     "LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor",
 }  # fmt: skip
 _UNARY = {
-    "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Asin": "Asin", "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh", "Ceiling": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf",
-    "Exp": "Exp", "Floor": "Floor", "Identity": "Identity", "Log": "Log", "LogicalNot": "Not", "Negative": "Neg", "Sign": "Sign",
-    "IsNaN": "IsNaN", "Sin": "Sin", "Sinh": "Sinh", "Sqrt": "Sqrt", "Tan": "Tan",
+    **{name: name for name in ("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Exp", "Floor",
+                               "Identity", "IsNaN", "Log", "Sign", "Sin", "Sinh", "Sqrt", "Tan")},
+    "Ceiling": "Ceil", "LogicalNot": "Not", "Negative": "Neg",
 }  # fmt: skip
 
 
