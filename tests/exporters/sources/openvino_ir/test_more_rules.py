@@ -169,7 +169,12 @@ for _size, (_mode, _corners) in itertools.product(
     )
 for _softmax in (False, True):
     CASES[f"yolo {_softmax}"] = lambda x, s=_softmax: yolo(x, s)
-_PACKED = {"u2": np.arange(420) % 4, "u3": np.arange(420) % 8, "u4": np.arange(420) % 16, "i4": np.arange(420) % 16 - 8}
+_PACKED: dict[str, Any] = {
+    "u2": np.arange(420) % 4,
+    "u3": np.arange(420) % 8,
+    "u4": np.arange(420) % 16,
+    "i4": np.arange(420) % 16 - 8,
+}
 _PACKED |= dict.fromkeys(("nf4", "f4e2m1", "f8e4m3", "f8e5m2"), np.linspace(-1, 1, 420))
 for _type, _values in _PACKED.items():
     CASES[f"packed {_type}"] = lambda x, t=_type, v=_values: packed(x, t, v)

@@ -64,7 +64,7 @@ def _layer(
     if before_reset:  # the hidden gate's bias of R h is a fourth one
         ours[:, -hidden:] = bias[:, gates * hidden :]
         bias = bias[:, : gates * hidden]
-    attributes: dict[str, object] = {
+    attributes: dict[str, Any] = {
         "hidden_size": hidden,
         "direction": str(layer.attr("direction", "forward")).lower(),
         "activations": _activations(layer, len(weights)),
