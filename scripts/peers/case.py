@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import warnings
 from pathlib import Path
@@ -15,7 +16,7 @@ SAMPLE = Path(__file__).resolve().parents[2] / "models" / "clutter_digits" / "sa
 SIDE = 224
 
 
-def make(folder: Path, arch: str, layer: str, threads: int, masks: int, steps: int) -> Case:
+def make(folder: Path, arch: str, layer: str, options: argparse.Namespace) -> Case:
     """Write a case's files; the target is the class that the network predicts."""
     import torch
     import torchvision
@@ -27,7 +28,7 @@ def make(folder: Path, arch: str, layer: str, threads: int, masks: int, steps: i
     _randomise(network, image)
     with torch.no_grad():
         target = int(network(image).argmax())
-    case = Case(str(folder), arch, layer, target, threads, masks, steps)
+    case = Case(str(folder), arch, layer, target, options.threads, options.masks, options.steps, options.clock)
     np.save(case.path("image.npy"), image.numpy())
     torch.save(network.state_dict(), case.path("weights.pt"))
     with warnings.catch_warnings():

@@ -34,6 +34,7 @@ class Case:
         threads: Number of threads for each package.
         masks: Number of RISE's masks.
         steps: Number of steps of integrated gradients.
+        clock: What `worker` counts: "wall", or the "processor" time of the package's process, on a machine that does other work.
     """
 
     folder: str
@@ -43,6 +44,7 @@ class Case:
     threads: int
     masks: int
     steps: int
+    clock: Literal["wall", "processor"] = "wall"
 
     @property
     def image(self) -> Array:

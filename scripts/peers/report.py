@@ -17,7 +17,7 @@ BEGIN, END = "<!-- bench_peers -->", "<!-- /bench_peers -->"
 INTRODUCTION = """\
 ## Beside other packages
 
-Written by `{command}` on {cpus} CPUs ({machine}), {threads} threads for each package, batch 1, {date}.
+Written by `{command}` on {cpus} CPUs ({machine}), {threads} for each package, batch 1, {date}.
 
 Networks of torchvision, seeded, BatchNorm statistics and scales drawn at random (speed and agreement need no training); the target
 layer is `{layer}`, the image a sample of `models/clutter_digits` at 224 x 224, the class the predicted one. Each package runs in an
@@ -56,7 +56,8 @@ def compose(
             machine=platform.machine(),
             date=date,
             disturbance=_disturbance([entry for _, _, entries in groups for entry in entries]),
-            **{field: getattr(case, field) for field in ("threads", "layer", "masks", "steps")},
+            threads=f"{case.threads} thread{'s' * (case.threads > 1)}{', processor time' * (case.clock == 'processor')}",
+            **{field: getattr(case, field) for field in ("layer", "masks", "steps")},
         )
     ]
     parts += [_table(group, case, entries) for group, case, entries in groups]

@@ -22,8 +22,9 @@ def max_pool(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value
     """dy goes to the first maximum of its window, in row-major order (as in torch).
 
     It loops over the offsets of the kernel. The input at one offset is a strided slice. It is compared with the output, and
-    where both are equal it takes what is left of dy. `_fold` puts the parts back at their positions. This is exact for ties,
-    overlapping windows, padding and ceil mode, and it needs no operator beyond Slice, Equal, Where, Pad, Concat and simpler ones.
+    where both are equal it takes what is left of dy; the last offset takes all that is left. `_fold` puts the parts back at their
+    positions. This is exact for ties, overlapping windows, padding and ceil mode, and it needs no operator beyond Slice, Equal,
+    Where, Pad, Concat and simpler ones.
     """
     window = find_window(step, tuple(step.attr("kernel_shape")))
     if window.kernel == window.source and set(window.result) == set(window.dilations) == {1} and not any(window.begin):
@@ -34,12 +35,12 @@ def max_pool(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value
     offsets = itertools.product(*map(range, window.kernel))
     starts = [tuple(m * d for m, d in zip(offset, window.dilations, strict=True)) for offset in offsets]
     parts = {}
-    for start, here in _shifted(op, padded, starts, window).items():
+    for start, here in _shifted(op, padded, starts[:-1], window).items():
         hit = op.Equal(here, step.y)
         parts[start] = masked(op, step, hit, dy)
         # later offsets with the same value get nothing
         dy = op.Sub(dy, parts[start]) if step.finite else op.Where(hit, 0.0, dy)
-    return _fold(op, step, parts, window)
+    return _fold(op, step, {**parts, starts[-1]: dy}, window)
 
 
 def _shifted(op: Ops, padded: ir.Value, starts: list[Sizes], window: Window) -> dict[Sizes, ir.Value]:
