@@ -36,7 +36,8 @@ from xai_deploy.foundation import runtimes
 from ...errors import ExportError, SourceError
 from ..tflite import custom
 from ..tflite.model import TFLite
-from . import binding, model_info, names, rounding, tensors
+from . import binding, dilated, model_info, names, rounding, tensors
+from .constants import Constants
 from .translate import translate
 from .unread import reason, why_unread
 
@@ -208,6 +209,7 @@ def _unround(model: Any, folder: Path, limit: int, numbers: Numbers) -> None:
         results = _listed(_compiled(alone)(values))
         for name, arrays in ((ROUNDINGS_IN, values), (ROUNDINGS_OUT, results), (ROUNDINGS_STEP, steps)):
             _save(arrays, folder / name)
+    dilated.merge(model, Constants(limit).array)  # before lines replace what keeps zeros
     try:
         rounding.remove(model)
     except Exception as error:  # OpenVINO's types of errors are not documented

@@ -1,7 +1,8 @@
 """SpaceToBatch -> Convolution -> BatchToSpace, as TensorFlow writes a dilated convolution, becomes one Convolution.
 
 SpaceToBatch pads, and takes every b-th row and column as an image of its own. So the dilation is b times that of the convolution
-between them, and the pads are those of SpaceToBatch, b times the convolution's, less what BatchToSpace crops.
+between them, and the pads are those of SpaceToBatch, b times the convolution's, less what BatchToSpace crops. Files of integers
+round between the two: what keeps zeros, with which SpaceToBatch pads, may as well come before the pads.
 Specification: openvino.ai, operation sets, SpaceToBatch-2, BatchToSpace-2.
 """
 
@@ -17,6 +18,8 @@ from xai_deploy.foundation import runtimes
 
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _ELEMENTWISE = ("Add", "Subtract", "Multiply", "Divide", "Relu", "Clamp", "Sigmoid", "Tanh", "FakeQuantize", "Convert")
+_KEEP_ZEROS = ("FakeQuantize", "Convert", "Relu")
+"""Between SpaceToBatch and the convolution; FakeQuantize does if its ranges say so."""
 Content = Callable[[Any], "NDArray[Any] | None"]
 
 
@@ -57,7 +60,7 @@ def _between(end: Any) -> tuple[Any, list[Any], Any, list[Any]] | None:
             return None if convolution is None else (node, chain[:0:-1], convolution, after)
         if convolution is None and kind in _CONVOLUTIONS:
             convolution, after, chain = node, chain[:0:-1], [node]
-        elif kind == "Transpose" or (convolution is None and kind in _ELEMENTWISE):
+        elif kind == "Transpose" or kind in (_ELEMENTWISE if convolution is None else _KEEP_ZEROS):
             chain.append(node)
         else:
             return None
@@ -71,13 +74,16 @@ def _merged(start: Any, before: list[Any], convolution: Any, after: list[Any], e
     sizes = [np.asarray(array).astype(np.int64).ravel() for array in numbers]
     order = np.arange(sizes[0].size)  # of the convolution's axes among those of the SpaceToBatch
     for node in before:
-        order = order[np.asarray(content(node.input_value(1)))]
+        if node.get_type_name() == "Transpose":
+            order = order[np.asarray(content(node.input_value(1)))]
+        elif _differs_within(node, sizes[0][order], content):
+            return None
     block, *pads = (array[order] for array in sizes[:3])
     order = np.arange(block.size)  # of the present axes among those of the convolution
     for node in after:
         if node.get_type_name() == "Transpose":
             order = order[np.asarray(content(node.input_value(1)))]
-        elif any(_varies(content(node.input_value(i)), block[order]) for i in range(1, node.get_input_size())):
+        elif _differs_within(node, block[order], content):
             return None
     last, *crops = (array[np.argsort(order)] for array in sizes[3:])
     attributes = convolution.get_attributes()
@@ -87,6 +93,8 @@ def _merged(start: Any, before: list[Any], convolution: Any, after: list[Any], e
         return None
     pads = [pad[2:] + block[2:] * part - crop[2:] for pad, part, crop in zip(pads, own, crops, strict=True)]
     if min(map(min, pads)) < 0:
+        return None
+    if max(map(max, pads)) > 0 and not all(_keeps_zero(node, content) for node in before):
         return None
     op = runtimes.openvino().opset13
     function = op.convolution if convolution.get_type_name() == "Convolution" else op.group_convolution
@@ -98,6 +106,21 @@ def _merged(start: Any, before: list[Any], convolution: Any, after: list[Any], e
     for name, values in (("dilations", dilations), ("pads_begin", pads[0]), ("pads_end", pads[1])):
         merged.set_attribute(name, values.tolist())
     return merged
+
+
+def _differs_within(node: Any, block: NDArray[np.int64], content: Content) -> bool:
+    """Whether an operand beside the first differs between the positions of a block, or depends on the image."""
+    return any(_varies(content(node.input_value(i)), block) for i in range(1, node.get_input_size()))
+
+
+def _keeps_zero(node: Any, content: Content) -> bool:
+    """Whether a node gives 0 for 0, as FakeQuantize does if 0 is one of its levels (FakeQuantize-1)."""
+    if node.get_type_name() != "FakeQuantize":
+        return True
+    low, high, out_low, out_high = (np.asarray(content(node.input_value(i)), np.float64) for i in (1, 2, 3, 4))
+    steps = node.get_attributes()["levels"] - 1
+    level = np.round(np.clip((0 - low) / (high - low), 0, 1) * steps) / steps
+    return bool((np.abs(level * (out_high - out_low) + out_low) <= 1e-6 * np.abs(out_high - out_low)).all())
 
 
 def _varies(other: NDArray[Any] | None, block: NDArray[np.int64]) -> bool:

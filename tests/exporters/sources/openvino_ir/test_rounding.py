@@ -65,6 +65,20 @@ def test_without_rounding(folder: Path) -> None:
     assert [values[str(i)].size for i in range(3)] == [1021, 4 * 1021, 1021]
 
 
+def test_rounding_inside_a_dilated_convolution(tmp_path: Path) -> None:
+    """As TensorFlow writes it: the blocks become one convolution before the roundings become lines, and all agrees."""
+    x = o.parameter([1, 3, 5, 7], np.float32, name="x")
+    block, begin, end = (c(np.array([0, 0, 2, 2]) + one) for one in ([1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, -1]))
+    inside = o.convolution(
+        fake(o.space_to_batch(x, block, begin, end), -3.0, 2.1), floats(4, 3, 3, 3), [1, 1], [0, 0], [0, 0], [1, 1]
+    )
+    y = o.batch_to_space(fake(inside, -10.0, 15.5), block, *[c(np.zeros(4, np.int64))] * 2)
+    child.save_inputs([(False, IMAGES)], tmp_path)
+    child._unround(ov.Model([o.reduce_mean(y, c(np.array([2, 3])), False)], [x], "net"), tmp_path, 1 << 30, {})
+    assert [node.op_type for node in ir.load(tmp_path / child.MODEL).graph if node.op_type == "Conv"] == ["Conv"]
+    compare(tmp_path)
+
+
 def test_what_openvino_drops_is_written_out() -> None:
     """FakeQuantize of 65536 levels: OpenVINO computes neither its rounding nor its range."""
     x = o.parameter([1, 3, 5, 7], np.float32)

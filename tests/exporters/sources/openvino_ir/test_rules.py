@@ -260,9 +260,15 @@ for _pad, _stride, _wanted in itertools.product(
     )
 
 
-def atrous(x: Any, last: bool, groups: bool, tight: bool = False) -> Any:
+def atrous(x: Any, last: bool, groups: bool, tight: bool = False, lowest: float | None = None) -> Any:
     """A convolution of dilation 2 and 3 as TensorFlow writes it: padded by (2, 3), to multiples of the block, which are cropped; or
-    not padded (`tight`): then the dilated kernel, 5 x 7, is larger than the 3 x 3 of a block."""
+    not padded (`tight`): then the dilated kernel, 5 x 7, is larger than the 3 x 3 of a block. With the `lowest` of 256 levels it is
+    rounded as TFLite's files of integers are."""
+
+    def rounded(x: Any) -> Any:
+        ends = () if lowest is None else (f32(lowest), f32(lowest + 2.55))
+        return o.fake_quantize(x, *ends, *ends, 256) if ends else x
+
     place = [0, 2, 3, 1] if last else [0, 1, 2, 3]
     block, begin, end, crop = (
         ints(*(axes[i] for i in place))
@@ -275,18 +281,20 @@ def atrous(x: Any, last: bool, groups: bool, tight: bool = False) -> Any:
     )
     nothing = ints(0, 0, 0, 0)
     x = o.space_to_batch(o.transpose(x, ints(*place)), block, begin, end)
-    x = o.transpose(x, ints(0, 3, 1, 2)) if last else x
+    x = rounded(o.transpose(x, ints(0, 3, 1, 2)) if last else x)
     if groups:
         x = o.group_convolution(x, floats(3, 2, 1, 3, 3), [1, 1], [0, 0], [0, 0], [1, 1])
     else:
         x = o.convolution(x, floats(6, 3, 3, 3), [1, 1], [0, 0], [0, 0], [1, 1], "valid")
     x = o.relu(o.add(o.transpose(x, ints(0, 2, 3, 1)), floats(6))) if last else o.relu(o.add(x, floats(1, 6, 1, 1)))
-    return o.batch_to_space(x, block, nothing, crop)
+    return rounded(o.batch_to_space(rounded(x), block, nothing, crop))
 
 
 for _last, _groups in itertools.product((False, True), repeat=2):
     CASES[f"atrous {_last} {_groups}"] = lambda x, a=_last, g=_groups: atrous(x, a, g)
     CASES[f"tight atrous {_last} {_groups}"] = lambda x, a=_last, g=_groups: atrous(x, a, g, True)
+    CASES[f"rounded atrous {_last} {_groups}"] = lambda x, a=_last, g=_groups: atrous(x, a, g, False, -1.28)
+CASES["tight atrous without zero"] = lambda x: atrous(x, True, False, True, 0.1)
 
 
 def dropout(x: Any, keep: float, old: bool = False) -> Any:
@@ -318,6 +326,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         ),
         "makes images of an image's blocks",
     ),
+    "padded blocks of which zero is no level": (lambda x: atrous(x, True, False, False, 0.1), "no rule for operators of this type"),
     "reverse": (lambda x: o.reverse_sequence(x, ints(2), 0, 1), "reverses a part of each row"),
     "window in the padding": (
         lambda x: o14.max_pool(x, [3, 2], [1, 1], [1, 1], [1, 0], [2, 3], "ceil").output(0), "windows that lie in the padding"
