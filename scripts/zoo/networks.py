@@ -113,8 +113,8 @@ def _transformers_maker(kind: str) -> Callable[[int], torch.nn.Module]:
         config: Any = transformers.AutoConfig.for_model(kind)
         parts: tuple[Any, ...] = (config, getattr(config, "vision_config", None))
         for part in parts:
-            if getattr(part, "image_size", None) is not None:
-                part.image_size = side
+            if (known := getattr(part, "image_size", None)) is not None:
+                part.image_size = [side, side] if isinstance(known, (list, tuple)) else side  # Hiera's is checked
             for depth in ("num_hidden_layers", "num_self_attends_per_block"):
                 if type(getattr(part, depth, None)) is int:
                     setattr(part, depth, min(getattr(part, depth), _SHALLOW))

@@ -90,7 +90,7 @@ def agree(path: Path, x: NDArray[Any], tolerance: float = 1e-4) -> onnx.ModelPro
     model = ir.to_proto(translate(core.read_model(path), 1 << 30))
     onnx.checker.check_model(model)
     options = runtimes.onnxruntime().SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it rounds weights between roundings to int8, too
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it rounds weights to int8, too
     session = runtimes.onnxruntime().InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
