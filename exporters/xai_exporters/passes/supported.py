@@ -92,12 +92,6 @@ def require_known_opset(model: onnx.ModelProto) -> None:
         )
 
 
-_INSTEAD = {
-    "Erfc": "tf2onnx leaves TensorFlow's Erfc (Keras' gelu) so, and no runtime opens the file: name the SavedModel's folder "
-    "(model.export('net')), or build the network with gelu's approximate=True"
-}
-
-
 def require_known_operators(model: onnx.ModelProto) -> None:
     """Check that ONNX has every operator of the standard domain, in the model's opset.
 
@@ -110,8 +104,7 @@ def require_known_operators(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         known = node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own
         if not known and not onnx.defs.has(node.op_type, max_inclusive_version=version, domain=""):
-            advice = _INSTEAD.get(node.op_type, "export the network in standard ONNX operators")
             raise GraphError(
                 f"{called(node.name, node.output)} is {node.op_type!r}, which ONNX does not have in opset {version}: an "
-                f"operator of a framework's or a runtime's own; {advice}"
+                f"operator of a framework's or a runtime's own; export the network in standard ONNX operators"
             )

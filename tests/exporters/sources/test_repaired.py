@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,28 @@ def test_a_domain_without_import(tmp_path: Path) -> None:
     model.graph.output[0].name = "scores"
     [scores] = onnxruntime(model.SerializeToString(), {"image": x}).values()
     close(got, scores / (1 + np.exp(-scores.astype(np.float64))))
+
+
+@pytest.mark.parametrize(("opset", "kind"), [(13, np.float32), (17, np.float32), (17, np.float16)])
+def test_gelu_by_erfc(tmp_path: Path, opset: int, kind: type) -> None:
+    """As tf2onnx writes Keras' gelu: x erfc(-x / sqrt(2)) / 2."""
+    nodes = [
+        helper.make_node("Mul", ["image", "by"], ["scaled"]),
+        helper.make_node("Erfc", ["scaled"], ["erfc"], name="erfc"),
+        helper.make_node("Mul", ["image", "erfc"], ["twice"]),
+        helper.make_node("GlobalAveragePool", ["twice"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["scores"]),
+    ]
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    image = helper.make_tensor_value_info("image", element, ["N", 3, 8, 8])
+    scores = helper.make_tensor_value_info("scores", element, ["N", 3])
+    by = numpy_helper.from_array(np.array(-math.sqrt(0.5), kind), "by")
+    graph = helper.make_graph(nodes, "net", [image], [scores], [by])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), tmp_path / "net.onnx"
+    )
+    source = load_source(Request(tmp_path / "net.onnx")).proto
+    x = (np.random.default_rng(1).standard_normal((2, 3, 8, 8)) * 3).astype(kind)
+    [got] = onnxruntime(source.SerializeToString(), {"image": x}).values()
+    wanted = (x.astype(np.float64) * np.vectorize(math.erfc)(-x.astype(np.float64) / math.sqrt(2))).mean((2, 3))
+    np.testing.assert_allclose(got, wanted, rtol=1e-6 if kind is np.float32 else 3e-3, atol=0)
