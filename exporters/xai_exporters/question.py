@@ -18,8 +18,9 @@ def refuse(unstated: Unstated) -> Preset:
         PreprocessingError: Always.
     """
     alone = f" ({' and '.join(unstated.given)} alone leave it open)" if unstated.given else ""
+    reason = f"{unstated.why[0].lower()}{unstated.why[1:]}; so " if unstated.why else ""
     raise PreprocessingError(
-        f"{unstated.source}: how pixels become this network's input is not stated{alone}, and a wrong guess makes every map wrong; "
+        f"{unstated.source}: {reason}how pixels become this network's input is not stated{alone}, and a wrong guess makes every map wrong; "
         f"give --preprocess {'|'.join(unstated.choices)}, or --scale, --mean and --std (from Python: Request.preprocess)"
     )
 
@@ -36,7 +37,8 @@ def ask(unstated: Unstated) -> Preset:
         PreprocessingError: The input has ended.
     """
     choices = unstated.choices
-    lines = [
+    lines = [printable(f"{unstated.why}.")] if unstated.why else []
+    lines += [
         f"{printable(str(unstated.source))} does not state how pixels become its input. How were images prepared in training?"
     ]
     for number, name in enumerate(choices, 1):

@@ -20,7 +20,7 @@ from xai_exporters.bundle.preprocess import unstated
 from xai_exporters.bundle.recipes import Unstated
 from xai_exporters.cli import main
 from xai_exporters.errors import PreprocessingError
-from xai_exporters.question import ask
+from xai_exporters.question import ask, refuse
 from xai_exporters.sources.stated import Stated
 
 from xai_deploy.format.bundle import Bundle
@@ -170,3 +170,9 @@ def test_assume_is_marked(here: Path) -> None:
     how = done.manifest.input.preprocess
     assert how.assumed
     np.testing.assert_allclose(how.mean, (0.485, 0.456, 0.406))
+
+
+def test_the_reason_why_what_is_stated_is_not_used() -> None:
+    unstated = Unstated(Path("net.xml"), 3, why="The IR's scale_values is '0'")
+    with pytest.raises(PreprocessingError, match=r"^net\.xml: the IR's scale_values is '0'; so how pixels become"):
+        refuse(unstated)

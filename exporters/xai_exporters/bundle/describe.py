@@ -119,7 +119,9 @@ def settle(request: Request, network: TrainedNetwork, clean: CleanGraph, ask: As
         return request  # it has its own statement
     layout = input_layout(image, clean.image_shape)
     missing = unstated(request, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
-    return request if missing is None else replace(request, preprocess=ask(missing))
+    if missing is None:
+        return request
+    return replace(request, preprocess=ask(replace(missing, why=network.unused)))
 
 
 def describe(request: Request, plan: RolePlan, material: Material, graphs: Mapping[str, ir.Graph]) -> Manifest:

@@ -32,11 +32,13 @@ class Unstated:
         source: Its file.
         channels: Channels of its input.
         given: Options of the preprocessing that are given, but leave the numbers open: "--mean".
+        why: Why what the file states can't be used; "" if it states nothing.
     """
 
     source: Path
     channels: int
     given: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def choices(self) -> tuple[Preset, ...]:

@@ -1,9 +1,9 @@
 """Mend what converters leave wrong in ONNX files: runtimes refuse them, though only one meaning is possible.
 
 1. NNCF's `compress_weights` writes operators of com.microsoft (MatMulNBits) without an import of that domain.
-2. Scales and zero points of a convolution's weight [O,I,h,w] have shape [O,1,1]. ONNX wants a vector along the axis: [O].
-3. tf2onnx leaves TensorFlow's Erfc (Keras' gelu), which ONNX does not have: erfc(x) = 1 - erf(x). Its error is 6e-8 wherever x lies,
-   as that of x erfc(-x / sqrt(2)) / 2, gelu, is 6e-8 |x|.
+2. Its scales and zero points of a convolution's weight [O,I,h,w] have shape [O,1,1]. ONNX wants a vector along the axis: [O].
+3. tf2onnx leaves TensorFlow's Erfc (Keras' gelu), which ONNX does not have: erfc(x) = 1 - erf(x), to 6e-8. So gelu,
+   x erfc(-x / sqrt(2)) / 2, is exact to 3e-8 |x|.
 """
 
 from __future__ import annotations

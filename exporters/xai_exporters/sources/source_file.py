@@ -74,6 +74,7 @@ class TrainedNetwork:
         tolerance: The largest allowed relative difference from `reference`; None allows rounding only.
         same_runtime: Whether `reference` is run by the runtime that runs the export: then rounding alone makes no difference.
         files: The files of external data.
+        unused: Why what the source states of its preprocessing can't be used; "" if it states none.
         activation: How scores become probabilities, if the source says it; it holds if the graph ends in scores.
     """
 
@@ -89,6 +90,7 @@ class TrainedNetwork:
     labels: tuple[str, ...] = ()
     labels_from: str = ""
     files: tuple[Path, ...] = ()
+    unused: str = ""
     activation: Activation | None = None
 
     @property

@@ -86,6 +86,7 @@ def read(info: Mapping[str, str], network: TrainedNetwork, first: FirstSteps) ->
         labels=labels,
         labels_from=f"{_WHERE}, 'labels'" if labels else "",
         preprocess=stated or network.preprocess,
+        unused=note.removesuffix("."),
         activation="scores" if _says(info, "hierarchical") else "sigmoid" if _says(info, "multilabel") else None,
         notes=tuple(notes),
     )
@@ -107,12 +108,24 @@ def _model_api(info: Mapping[str, str], image: tuple[int, int, int] | None) -> t
         return None, ""
     unused = "The IR's model_info is not used for the preprocessing: "
     mean, std = _numbers(info.get("mean_values", ""), 0.0), _numbers(info.get("scale_values", ""), 1.0)
-    if mean is None or std is None or any(v == 0 for v in std):
-        return None, f"{unused}mean_values or scale_values are no numbers."
+    for key, values in (("mean_values", mean), ("scale_values", std)):
+        if values is None:
+            return None, f"{unused}{key} is {_plain(info[key])[:40]!r}, not one number or one for each channel."
+    assert mean is not None
+    assert std is not None
+    if any(v <= 0 for v in std):
+        return (
+            None,
+            f"{unused}scale_values is {_plain(info['scale_values'])[:40]!r}, and pixels are divided by numbers above 0.",
+        )
     channels = max(len(mean), len(std), image[0] if image else 3)
+    own = image[0] if image else channels
+    for key, values in (("mean_values", mean), ("scale_values", std)):
+        if len(values) not in (1, own):
+            return None, f"{unused}{key} has {len(values)} numbers, and images have {own} channels."
+    if channels not in (1, 3):
+        return None, f"{unused}images have {channels} channels, and it is read for 1 or 3."
     mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
-    if len(mean) != len(std) or channels not in (1, 3):
-        return None, f"{unused}mean_values and scale_values do not match."
     scale = _intensity(info)
     if scale is None:
         return None, f"{unused}its intensity_mode, input_dtype or intensity_max_value is not one for 8-bit pixels."
