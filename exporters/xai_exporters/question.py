@@ -20,8 +20,9 @@ def refuse(unstated: Unstated) -> Preset:
     alone = f" ({' and '.join(unstated.given)} alone leave it open)" if unstated.given else ""
     reason = f"{unstated.why[0].lower()}{unstated.why[1:]}; so " if unstated.why else ""
     raise PreprocessingError(
-        f"{unstated.source}: {reason}how pixels become this network's input is not stated{alone}, and a wrong guess makes every map wrong; "
-        f"give --preprocess {'|'.join(unstated.choices)}, or --scale, --mean and --std (from Python: Request.preprocess)"
+        f"{unstated.source}: {reason}how pixels become this network's input is not stated{alone}, and a wrong guess makes every "
+        f"map wrong; give --preprocess {'|'.join(unstated.choices)}, or --scale, --mean and --std "
+        "(from Python: Request.preprocess)"
     )
 
 

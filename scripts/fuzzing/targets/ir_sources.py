@@ -1,4 +1,4 @@
-"""OpenVINO IR: the graph's XML is changed, the weights stay."""
+"""OpenVINO IR: the graph's XML and the weights beside it."""
 
 from __future__ import annotations
 
@@ -13,33 +13,48 @@ from ..mutations import mutate_bytes
 from ..reading import place, read
 
 _NUMBER = re.compile(rb'(?<=")-?[0-9]+(?=[",])')
+_KIND = re.compile(rb'(?<=element_type=")[a-z0-9]+(?=")')
 _VALUES = (b"0", b"-1", b"1", b"2", b"7", b"65536", b"2147483647", b"-9223372036854775808", b"99999999999999999999")
+_KINDS = (b"f32", b"f16", b"bf16", b"f64", b"i64", b"i32", b"i8", b"u8", b"boolean", b"i4", b"u4", b"u1", b"nf4", b"f8e4m3",
+          b"string", b"dynamic", b"nothing")  # fmt: skip
+_WEIGHTS = b"\nweights beside it:\n"
 
 
 def seeds() -> list[bytes]:
-    """The small network of other targets, converted by OpenVINO."""
+    """The small network of other targets, converted by OpenVINO: in float32 and in float16."""
     ov, folder = runtimes.openvino(), place("ir")
     (folder / "net.onnx").write_bytes(network().SerializeToString())
-    ov.save_model(ov.convert_model(folder / "net.onnx"), folder / "net.xml", compress_to_fp16=False)
-    return [(folder / "net.xml").read_bytes()]
+    model = ov.convert_model(folder / "net.onnx")
+    found = []
+    for half in (False, True):
+        ov.save_model(model, folder / "net.xml", compress_to_fp16=half)
+        found.append((folder / "net.xml").read_bytes() + _WEIGHTS + (folder / "net.bin").read_bytes())
+    return found
 
 
 def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Mostly a number in an attribute; sometimes bytes."""
-    places = list(_NUMBER.finditer(data))
-    if rng.random() < 0.3 or not places:
-        return mutate_bytes(data, others, rng)
+    """Mostly a number in an attribute (an offset, a size, a shape), or a type of elements; sometimes bytes of either file."""
+    text, _, weights = data.partition(_WEIGHTS)
+    chance = rng.random()
+    if chance < 0.2:
+        return mutate_bytes(text, others, rng) + _WEIGHTS + weights
+    if chance < 0.35:
+        return text + _WEIGHTS + mutate_bytes(weights, others, rng)
+    pattern, values = (_KIND, _KINDS) if chance < 0.5 else (_NUMBER, _VALUES)
     for _ in range(rng.choice((1, 1, 2))):
-        number = rng.choice(places)
-        data = data[: number.start()] + rng.choice(_VALUES) + data[number.end() :]
-        places = list(_NUMBER.finditer(data))
-    return data
+        places = list(pattern.finditer(text))
+        if places:
+            found = rng.choice(places)
+            text = text[: found.start()] + rng.choice(values) + text[found.end() :]
+    return text + _WEIGHTS + weights
 
 
 def one(data: bytes) -> None:
-    """Read the file.
+    """Read the files.
 
     Raises:
-        XaiError: It is refused.
+        XaiError: They are refused.
     """
-    read(place("ir") / "net.xml", data)
+    text, _, weights = data.partition(_WEIGHTS)
+    (place("ir") / "net.bin").write_bytes(weights)
+    read(place("ir") / "net.xml", text)
