@@ -83,7 +83,7 @@ def test_gelu_by_erfc(tmp_path: Path, opset: int, kind: type) -> None:
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), tmp_path / "net.onnx"
     )
     source = load_source(Request(tmp_path / "net.onnx")).proto
-    x = (np.random.default_rng(1).standard_normal((2, 3, 8, 8)) * 3).astype(kind)
+    x: Array = (np.random.default_rng(1).standard_normal((2, 3, 8, 8)) * 3).astype(kind)
     [got] = onnxruntime(source.SerializeToString(), {"image": x}).values()
     wanted = (x.astype(np.float64) * np.vectorize(math.erfc)(-x.astype(np.float64) / math.sqrt(2))).mean((2, 3))
     np.testing.assert_allclose(got, wanted, rtol=1e-6 if kind is np.float32 else 3e-3, atol=0)
