@@ -22,6 +22,8 @@ from .harness import IMAGES, METHODS, ORT, RUNTIMES, TARGETS, Fused, check, fuse
 from .networks import LINEAR, OTHER, POOLED, C, K, mlp, network
 
 NOT_CAM = tuple(name for name in METHODS if name != "cam")
+KINDS = ("reciprocam", "score-cam", "grad-cam++", "xgrad-cam", "integrated-gradients", "lrp")
+"""One method of each kind of graph. The others differ from one of these by the formula on the same gradient or relevance."""
 MIXED = TARGETS[2:]
 SOFTMAX = ("reciprocam:score=softmax", "reciprocam:mask=gaussian", "reciprocam:score=softmax:mask=gaussian-centre")
 
@@ -33,14 +35,14 @@ def check_all(case: Fused, epsilon: float = 2.0**-21) -> None:
 
 @pytest.mark.parametrize("layer", ["layer1.0.conv1", "layer1.0.conv2"])
 def test_side_tensors(tmp_path: Path, layer: str) -> None:
-    case = fuse_onnx(tmp_path, o.residual(), *NOT_CAM, *SOFTMAX, split=layer)
+    case = fuse_onnx(tmp_path, o.residual(), *KINDS, *SOFTMAX, split=layer)
     assert case.bundle.manifest.side
     check_all(case)
 
 
 def test_several_side_tensors(tmp_path: Path) -> None:
     case = fuse(
-        torch_request(tmp_path, nets.randomise(nets.Dense()), split="convs.1", preprocess_fields=IMAGES), *NOT_CAM
+        torch_request(tmp_path, nets.randomise(nets.Dense()), split="convs.1", preprocess_fields=IMAGES), *KINDS
     )
     assert len(case.bundle.manifest.side) == 2
     check_all(case)
@@ -110,7 +112,7 @@ def test_float16(tmp_path: Path) -> None:
     """A map of a half precision network is as far from its engine's as rounding puts it: 4 units of 2^-11 of the magnitude."""
     for tail in (POOLED["hidden layer, ReLU"], OTHER["flattened"]):
         model = halved(network(tail))
-        case = fuse_onnx(tmp_path, model, *(name for name in NOT_CAM if name != "integrated-gradients"))
+        case = fuse_onnx(tmp_path, model, *(name for name in KINDS if name != "integrated-gradients"))
         assert case.bundle.manifest.target.dtype == "float16"
         for asked in case.files:
             got = case.run(asked, case.images(3), TARGETS[2])
@@ -161,7 +163,7 @@ def test_uint8_input(tmp_path: Path) -> None:
     x = b("Mul", b("Cast", "image", to=TensorProto.FLOAT), b.weight(np.float32(1 / 64)))
     x = b.features(b("Transpose", x, perm=[0, 3, 1, 2]))
     model = b.model(b.linear(b.pooled(x), out="scores"), dtype=o.UINT8, shape=("N", *nets.SIZE, 3))
-    asked = [name for name in METHODS if name != "integrated-gradients"]
+    asked = [name for name in KINDS if name != "integrated-gradients"]
     case = fuse_onnx(tmp_path, model, *asked, preprocess_fields={})
     assert case.bundle.manifest.input.dtype == "uint8"
     check_all(case)
@@ -170,7 +172,7 @@ def test_uint8_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["softmax", ""])
 def test_quantised(tmp_path: Path, end: str) -> None:
     """QDQ, uint8 in and out: its logits move in steps of 0.02, so that rounding could turn a map into another."""
-    asked = [name for name in NOT_CAM if name != "integrated-gradients"]
+    asked = [name for name in KINDS if name != "integrated-gradients"]
     case = fuse_onnx(tmp_path, o.quantised(end), *asked, split="auto", preprocess_fields={})
     for text in asked:
         x, target = case.images(3), TARGETS[2]
@@ -184,7 +186,7 @@ def test_one_class(tmp_path: Path) -> None:
     for end in ("Identity", "Sigmoid"):
         b = o.Build()
         model = b.model(b(end, b("Gemm", b.pooled(b.features()), b.weight(weights), b.draw(1)), out="scores"))
-        asked = [name for name in METHODS if name != "score-cam"]
+        asked = [name for name in KINDS if name != "score-cam"]
         case = fuse_onnx(tmp_path, model, *asked, "score-cam:score=logit")
         for text in case.files:
             check(case, text, ((-1,), (0, -1)))
@@ -206,7 +208,7 @@ def test_one_position(tmp_path: Path) -> None:
     with pytest.raises(
         LayerError, match=r"'dot', shape \['N', 6, 1, 1\], is no feature map: .* brings the image's positions tog"
     ):
-        fuse_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")), *METHODS, split="dot")
+        fuse_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")), *KINDS, split="dot")
 
 
 def test_dead_layer(tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_constant_activation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", [LINEAR["Gemm"], POOLED["hidden layer, ReLU"], OTHER["flattened"]])
 def test_no_class(tmp_path: Path, tail: Any) -> None:
     """A target that is no class gives zeros, and the other images of the batch their maps."""
-    methods = METHODS if tail is LINEAR["Gemm"] else NOT_CAM
+    methods = ("cam", *KINDS) if tail is LINEAR["Gemm"] else KINDS
     case = fuse_onnx(
         tmp_path, network(tail), *methods, *SOFTMAX, "relevance-cam:contrast=false", "gradient:channels=sum"
     )
@@ -316,7 +318,7 @@ def test_several_outputs(tmp_path: Path) -> None:
     scores = b.linear(b.pooled(b("Relu", b.conv(b.features(), K, K), out="features")), out="scores")
     beside = b("ReduceMean", b.conv("image", 3, 2), b.weight([2, 3]), keepdims=0, out="beside")
     model = b.model(scores, "features", beside, ranks={"features": (o.FLOAT, ("n", K, 8, 10))})
-    case = fuse_onnx(tmp_path, model, *NOT_CAM, output="scores")
+    case = fuse_onnx(tmp_path, model, *KINDS, output="scores")
     assert [out.name for out in case.bundle.manifest.outputs] == ["scores", "features", "beside"]
     check_all(case)
 
@@ -328,11 +330,11 @@ def test_outputs_of_one_tensor(tmp_path: Path) -> None:
     ends = [b("Softmax", logits, out="p"), logits, b("Identity", logits, out="again")]
     ends += ["layer_out", b("Identity", "image", out="picture")]
     ranks = {"layer_out": (o.FLOAT, ("n", K, 8, 10)), "picture": (o.FLOAT, ("n", *nets.SHAPE))}
-    case = fuse_onnx(tmp_path, b.model(*ends, ranks=ranks), *METHODS, output="p")
+    case = fuse_onnx(tmp_path, b.model(*ends, ranks=ranks), *KINDS, output="p")
     check_all(case)
 
 
 def test_image_read_again_behind_the_cut(tmp_path: Path) -> None:
     """The image is a side tensor."""
     net = nets.randomise(nets.ImageAgain())
-    check_all(fuse(torch_request(tmp_path, net, split="conv1", preprocess_fields=IMAGES), *NOT_CAM))
+    check_all(fuse(torch_request(tmp_path, net, split="conv1", preprocess_fields=IMAGES), *KINDS))
