@@ -61,7 +61,8 @@ def environment(folder: Path, *packages: str) -> Path:
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     if packages:
         subprocess.run(
-            [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile", *packages], check=True
+            [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile", *packages],
+            check=True,
         )
     return python
 

@@ -249,7 +249,7 @@ def test_constant_activation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", [LINEAR["Gemm"], POOLED["hidden layer, ReLU"], OTHER["flattened"]])
 def test_no_class(tmp_path: Path, tail: Any) -> None:
     """A target that is no class gives zeros, and the other images of the batch their maps."""
-    methods = ("cam", *KINDS) if tail is LINEAR["Gemm"] else KINDS
+    methods = METHODS if tail is LINEAR["Gemm"] else NOT_CAM
     case = fuse_onnx(
         tmp_path, network(tail), *methods, *SOFTMAX, "relevance-cam:contrast=false", "gradient:channels=sum"
     )
