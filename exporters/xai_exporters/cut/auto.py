@@ -10,7 +10,8 @@ from itertools import chain
 import onnx_ir as ir
 
 from ..errors import LayerError
-from ..graph.reading import ancestors, attribute, descendants
+from ..graph.folded import merged_into_rounding
+from ..graph.reading import ancestors, attribute, before_rounding, descendants
 from ..passes.clean import CleanGraph
 from .featuremap import is_feature_map
 from .normalised import is_normalised
@@ -128,7 +129,12 @@ def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
     fewest = min(count for count, _ in maps)
     coarse = [value for count, value in maps if count == fewest]
     # an activation function's result, if there is one: what a linear layer gives has not been decided upon yet
-    yield from sorted(coarse, key=lambda value: _op(value) not in ACTIVATIONS)
+    yield from sorted(coarse, key=lambda value: not is_activated(value))
+
+
+def is_activated(value: ir.Value) -> bool:
+    """Whether an activation function made a tensor, or what it is the quantised form of; a ReLU may be merged into the rounding."""
+    return _op(before_rounding(value)) in ACTIVATIONS or merged_into_rounding(value) is not None
 
 
 def _from_last(

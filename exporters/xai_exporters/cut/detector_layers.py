@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ..graph.reading import ancestors, data_inputs
 from ..passes.clean import CleanGraph
-from .auto import ACTIVATIONS, FLOATS
+from .auto import FLOATS, is_activated
 from .featuremap import is_feature_map
 from .scores.logits import Logits
 
@@ -91,7 +91,7 @@ def _common(clean: CleanGraph, size: Size, taken: set[ir.Value]) -> ir.Value | N
             if grid is None or grid.shape[1:] != size or grid.order is not None:
                 continue
             last = value
-            if node.op_type in ACTIVATIONS:
+            if is_activated(value):
                 activated = value
             elif node.op_type in _LINEAR or _joins(clean, node, size):
                 activated = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..graph.reading import constant_of, data_inputs
+from ..graph.reading import before_rounding, stored_of
 from ..passes.clean import CleanGraph
 
 _FUSED = ("LayerNormalization", "RMSNormalization")
@@ -25,10 +25,10 @@ def is_normalised(clean: CleanGraph, value: ir.Value) -> bool:
         clean: The graph.
         value: A tensor of it.
     """
-    while (node := value.producer()) is not None:
+    while (node := before_rounding(value).producer()) is not None:
         if node.op_type in _FUSED:
             return True
-        inputs = data_inputs(node)
+        inputs = _signals(node)
         if node.op_type in ("Div", "Mul") and len(node.inputs) == len(inputs) == 2:
             pairs = [tuple(inputs)] if node.op_type == "Div" else [tuple(inputs), tuple(inputs[::-1])]
             return any(_normalises(clean, x, factor) for x, factor in pairs)
@@ -38,9 +38,14 @@ def is_normalised(clean: CleanGraph, value: ir.Value) -> bool:
     return False
 
 
+def _signals(node: ir.Node) -> list[ir.Value]:
+    """The inputs of a node that are no constants, stored in floats or in codes."""
+    return [v for v in node.inputs if v is not None and stored_of(v) is None]
+
+
 def _along_channels(node: ir.Node) -> bool:
     """Whether the constants beside a tensor are one number, or one for each channel."""
-    constants = [c for c in map(constant_of, node.inputs) if c is not None]
+    constants = [c for c in map(stored_of, node.inputs) if c is not None]
     return all(c.size == 1 or c.shape[-1] == c.size for c in constants)
 
 
@@ -49,9 +54,9 @@ def _normalises(clean: CleanGraph, x: ir.Value, factor: ir.Value) -> bool:
     shape, of = clean.shapes.two.get(str(factor.name)), clean.shapes.two.get(str(x.name))
     if shape is None or of is None or shape != (*of[:-1], 1):
         return False
-    sources, rooted, value = {x, *_centred(x)}, False, factor
-    while (node := value.producer()) is not None:
-        inputs = set(data_inputs(node))
+    sources, rooted, value = {before_rounding(x), *_centred(x)}, False, factor
+    while (node := before_rounding(value).producer()) is not None:
+        inputs = {before_rounding(v) for v in _signals(node)}
         rooted = rooted or node.op_type in _ROOTS
         if len(inputs) != 1 or (node.op_type not in _UNARY and node.op_type not in _SUMS):
             return False
@@ -66,7 +71,7 @@ def _normalises(clean: CleanGraph, x: ir.Value, factor: ir.Value) -> bool:
 
 def _centred(x: ir.Value) -> list[ir.Value]:
     """The tensor whose mean was taken out of x; none if x is no difference."""
-    node = x.producer()
+    node = before_rounding(x).producer()
     if node is None or node.op_type != "Sub" or node.inputs[0] is None:
         return []
-    return [node.inputs[0]]
+    return [before_rounding(node.inputs[0])]

@@ -23,6 +23,7 @@ from .scores.logits import Logits
 _MOVING = (
     *("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
     *("RoiAlign", "ScatterElements"),  # a row for each region, of several levels put together
+    *("Cast", "Clip", "DequantizeLinear", "QuantizeLinear"),  # another type or quantised, one by one
 )
 
 
@@ -133,7 +134,8 @@ def side_tensors(
     """The tensors that `ends` need beside `target`, or beside several; see the module's docstring.
 
     If one does not start with the batch because its elements were moved (the logits of another branch, stacked to be averaged;
-    regions of another level), the tail takes the tensors before that, and moves the elements itself.
+    regions of another level), the tail takes the tensors before that, and moves the elements itself. If they were quantised after
+    that, it quantises them, too.
     """
     targets = [target] if isinstance(target, ir.Value) else list(target)
     after = descendants(targets)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ..graph.folded import calls
-from ..graph.reading import ancestors, attribute, constant_of
+from ..graph.reading import ancestors, attribute, before_rounding, stored_of
 from ..passes.clean import CleanGraph
 from .featuremap import is_feature_map
 
@@ -31,7 +31,7 @@ def before_pooling(clean: CleanGraph, value: ir.Value) -> ir.Value:
         value: A feature map that is summed over positions.
     """
     chosen = before = value
-    powers = any(node.op_type in _POWERS_IN_THE_SUM for node, _ in value.uses())
+    powers = any(node.op_type in _POWERS_IN_THE_SUM for node in _readers(value))
     while (step := _step(clean, before)) is not None:
         before, is_power = step
         powers = powers or is_power
@@ -41,12 +41,19 @@ def before_pooling(clean: CleanGraph, value: ir.Value) -> ir.Value:
     return chosen
 
 
+def _readers(value: ir.Value) -> list[ir.Node]:
+    """What reads a tensor, or its quantised form."""
+    nodes = [node for node, _ in value.uses()]
+    rounding = [node for node in nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    return nodes + [reader for node in rounding for reader in _readers(node.outputs[0])]
+
+
 def _step(clean: CleanGraph, value: ir.Value) -> tuple[ir.Value, bool] | None:
     """The tensor before the pooling's operator that gives a value, and whether it is a power; None for any other operator."""
-    node = value.producer()
+    node = before_rounding(value).producer()
     if node is None:
         return None
-    inputs = [v for v in node.inputs if v is not None and constant_of(v) is None]
+    inputs = [v for v in node.inputs if v is not None and stored_of(v) is None]
     if (base := _base(value)) is not None:
         return base, True
     if len(inputs) == 1:
@@ -67,15 +74,20 @@ def _step(clean: CleanGraph, value: ir.Value) -> tuple[ir.Value, bool] | None:
 
 def _base(value: ir.Value) -> ir.Value | None:
     """The x in x * x, x * x * x and so on; None for any other tensor."""
-    node = value.producer()
+    node = before_rounding(value).producer()
     if node is None or node.op_type != "Mul":
         return None
     a, b = node.inputs
-    if a is None or b is None or constant_of(a) is not None:
+    if a is None or b is None or stored_of(a) is not None:
         return None
-    if a is b or _base(a) is b:
+    if _same(a, b) or _same(_base(a), b):
         return b
-    return a if _base(b) is a else None
+    return a if _same(_base(b), a) else None
+
+
+def _same(a: ir.Value | None, b: ir.Value) -> bool:
+    """Whether two tensors are one, or quantised forms of one."""
+    return a is not None and before_rounding(a) is before_rounding(b)
 
 
 def _is_mean_of(clean: CleanGraph, mean: ir.Value, of: ir.Value) -> bool:
@@ -83,9 +95,9 @@ def _is_mean_of(clean: CleanGraph, mean: ir.Value, of: ir.Value) -> bool:
     if is_feature_map(clean, mean) is not None:
         return False
     pending = mean
-    while pending is not of:
-        node = pending.producer()
-        inputs = [] if node is None else [v for v in node.inputs if v is not None and constant_of(v) is None]
+    while not _same(pending, of):
+        node = before_rounding(pending).producer()
+        inputs = [] if node is None else [v for v in node.inputs if v is not None and stored_of(v) is None]
         if (
             node is None
             or not inputs
@@ -109,8 +121,8 @@ def _weighs_positions(clean: CleanGraph, value: ir.Value) -> bool:
 
 
 def _leads_straight(start: ir.Value, end: ir.Value) -> bool:
-    """Whether only operators that move elements lie between two tensors."""
-    value = end
+    """Whether only operators that move elements, or quantise them, lie between two tensors."""
+    value = before_rounding(end)
     while value is not start:
         node = value.producer()
         if (
@@ -119,13 +131,13 @@ def _leads_straight(start: ir.Value, end: ir.Value) -> bool:
             or node.inputs[0] is None
         ):
             return False
-        value = node.inputs[0]
+        value = before_rounding(node.inputs[0])
     return True
 
 
 def _is_one_number(node: ir.Node) -> bool:
     """Whether a node's constants are one number each; a scale per channel belongs to a normalisation."""
-    constants = [constant_of(v) for v in node.inputs]
+    constants = [stored_of(v) for v in node.inputs]
     return all(c is None or c.size == 1 for c in constants)
 
 

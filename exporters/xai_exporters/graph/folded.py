@@ -62,7 +62,7 @@ class Folds:
                     f"{str(value.name)!r}"
                 )
             return None
-        if (quantised := _cut_off_by_quantisation(value)) is not None and _scope(quantised) == path:
+        if (quantised := merged_into_rounding(value)) is not None and _scope(quantised) == path:
             return (
                 f"its quantisation cuts off what is negative, as the activation after it would, in {str(value.name)!r}"
             )
@@ -194,7 +194,7 @@ def _named_as_merged(value: ir.Value) -> bool:
     return merged_prefix(value) is not None
 
 
-def _cut_off_by_quantisation(value: ir.Value) -> ir.Node | None:
+def merged_into_rounding(value: ir.Value) -> ir.Node | None:
     """The node whose result is quantised without negative values: a ReLU after it was merged into its quantisation."""
     node = value.producer()
     quantise = (

@@ -55,6 +55,29 @@ def data_inputs(node: ir.Node) -> list[ir.Value]:
     return [v for v in node.inputs if v is not None and constant_of(v) is None]
 
 
+def stored_of(value: ir.Value | None) -> NDArray[Any] | None:
+    """As `constant_of`; also the codes of a constant that is stored quantised, in the constant's shape."""
+    array, node = constant_of(value), None if value is None else value.producer()
+    if array is None and node is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        return stored_of(node.inputs[0])
+    return array
+
+
+def before_rounding(value: ir.Value) -> ir.Value:
+    """The tensor that a tensor is the quantised form of: the x in DQ(Q(x)), also with a Clip of the codes; else the tensor itself.
+
+    A question of what made a tensor is asked of this one, so that the float and the quantised form of a network get one answer.
+    """
+    while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
+        before, coded = node.inputs[0], value.dtype is not None and value.dtype.is_integer()
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") and not (node.op_type == "Clip" and coded):
+            break
+        if constant_of(before) is not None:
+            break
+        value = before
+    return value
+
+
 def descendants(values: Iterable[ir.Value]) -> set[ir.Value]:
     """Every value computed from one of these, themselves included."""
     return _closure(values, lambda v: (o for node, _ in v.uses() for o in node.outputs))
