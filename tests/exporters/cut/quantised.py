@@ -21,8 +21,8 @@ def quantised(model: onnx.ModelProto, apart: bool = False) -> onnx.ModelProto:
     floats = {v.name for v in [*graph.input, *graph.value_info] if v.type.tensor_type.elem_type == TensorProto.FLOAT}
     constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
     ends = {v.name for v in graph.output}
-    graph.initializer.append(numpy_helper.from_array(np.float32(SCALE), "rounding/scale"))
-    graph.initializer.append(numpy_helper.from_array(np.int8(0), "rounding/zero"))
+    graph.initializer.append(numpy_helper.from_array(np.array(SCALE, np.float32), "rounding/scale"))
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), "rounding/zero"))
     nodes: list[onnx.NodeProto] = []
     rounded: dict[str, int] = {}
 

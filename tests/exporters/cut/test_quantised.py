@@ -54,17 +54,24 @@ class Segments(nn.Module):
         return torch.Tensor(self.fine(a + coarse))
 
 
+def pooled(pool: str) -> Callable[[], nn.Module]:
+    return lambda: Network(nn.SiLU(), POOLINGS[pool])
+
+
+def ended(end: str) -> Callable[[], nn.Module]:
+    return lambda: Network(ENDS[end](), POOLINGS["x^3 of one bound"])
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    **{f"pooled, {name}": (lambda pool=pool: Network(nn.SiLU(), pool), c.SHAPE) for name, pool in POOLINGS.items()},
-    **{f"end, {name}": (lambda end=end: Network(end(), POOLINGS["x^3 of one bound"]), c.SHAPE)
-       for name, end in ENDS.items() if name in ("ReLU6", "bound", "centred")},
+    **{f"pooled, {name}": (pooled(name), c.SHAPE) for name in POOLINGS},
+    **{f"end, {name}": (ended(name), c.SHAPE) for name in ("ReLU6", "bound", "centred")},
     "tokens": (lambda: Vit(1), (3, 12, 16)),
     "norm, twice": (lambda: written("twice"), (3, 12, 16)),
     "two scales": (TwoScales, (3, 12, 16)),
     "dense, ReLU": (lambda: Segments(torch.relu), (3, 16, 16)),
     "dense, tanh": (lambda: Segments(torch.tanh), (3, 16, 16)),
     "scaled": (lambda: Network(Applied(lambda x: 2 * x + 1), POOLINGS["mean"]), c.SHAPE),
-}  # fmt: skip
+}
 
 
 def cut(model: onnx.ModelProto, shape: tuple[int, ...]) -> str:
