@@ -209,6 +209,15 @@ def test_truncated(keep: float, tmp_path: Path) -> None:
     assert "a damaged or truncated TFLite file" in refusal(saved(tmp_path, data[: int(len(data) * keep)]))
 
 
+def test_elements_of_a_type_that_openvino_does_not_know(tmp_path: Path) -> None:
+    data = bytearray(tflite.network(NET))
+    place = data.index(b"linear_bias") - 9  # the type in the tensor's table, which its name follows
+    assert data[place] == 0
+    data[place] = 8  # complex64
+    text = refusal(saved(tmp_path, bytes(data)))
+    assert "the node 'linear_bias' (Constant): holds elements of a type that OpenVINO does not know" in text
+
+
 def test_a_damaged_file_gives_one_line(tmp_path: Path) -> None:
     bad, rng = bytearray(tflite.network(NET)), np.random.default_rng(5)
     for place in rng.integers(8, len(bad), 10):

@@ -64,8 +64,13 @@ def kind_of(element: Any, node: Any = None) -> np.dtype[Any]:
     name = element.get_type_name()
     if name not in _KINDS:
         where = f"{called(node)}: " if node is not None else ""
+        what = (
+            "a type that OpenVINO does not know (complex numbers, or the file is damaged)"
+            if name == "dynamic"
+            else f"the type {name}"
+        )
         raise GraphError(
-            f"{where}holds elements of the type {name}, which bundles do not hold; convert the model with float or int8 weights"
+            f"{where}holds elements of {what}, which bundles do not hold; convert the model with float or int8 weights"
         )
     return np.dtype(_KINDS[name])
 
