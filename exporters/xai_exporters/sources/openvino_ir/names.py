@@ -110,7 +110,9 @@ def _own(node: Any) -> object:
     if kind == "Constant":
         element = node.get_output_element_type(0).get_type_name()
         # i32, i64: axes, paddings, shapes; dynamic: no elements can be read, the translation refuses the node
-        return node.get_output_size() if element in ("i32", "i64", "dynamic") else _elements(np.asarray(node.get_data()))
+        if element in ("i32", "i64", "dynamic"):
+            return node.get_output_size()
+        return _elements(np.asarray(node.get_data()))
     return sorted((key, value) for key, value in node.get_attributes().items() if isinstance(value, float))
 
 
