@@ -307,6 +307,7 @@ def dropout(x: Any, keep: float, old: bool = False) -> Any:
 
 for _old in (False, True):
     CASES[f"dropout of nothing {_old}"] = lambda x, p=_old: dropout(x, 1, p)
+CASES["padded blocks of which zero is no level"] = lambda x: atrous(x, True, False, False, 0.1)  # they stay blocks
 for _axis in (1, 3):
     CASES[f"reverse {_axis}"] = lambda x, a=_axis: o.squeeze(
         o.reverse_sequence(o.unsqueeze(x, ints(0)), ints({1: 3, 3: 7}[a]), 0, a + 1), ints(0)
@@ -326,7 +327,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
         ),
         "makes images of an image's blocks",
     ),
-    "padded blocks of which zero is no level": (lambda x: atrous(x, True, False, False, 0.1), "no rule for operators of this type"),
     "reverse": (lambda x: o.reverse_sequence(x, ints(2), 0, 1), "reverses a part of each row"),
     "window in the padding": (
         lambda x: o14.max_pool(x, [3, 2], [1, 1], [1, 1], [1, 0], [2, 3], "ceil").output(0), "windows that lie in the padding"
