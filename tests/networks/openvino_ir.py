@@ -316,11 +316,8 @@ def row(r: Result) -> str:
         for k in r.between
     ]
     maps = [*(r.maps[b] for b in BACKENDS), r.worst, *r.between.values(), *exact, r.doubtful]
-    figures = [*outputs, r.methods, *maps, *r.megabytes, r.seconds]
-    cells = [
-        f"{v:.1e}" if isinstance(v, float) and v < 0.1 else f"{v:.0f}" if isinstance(v, float) else str(v)
-        for v in figures
-    ]
+    distances = [f"{v:.1e}" if isinstance(v, float) else str(v) for v in [*outputs, r.methods, *maps]]
+    cells = [*distances, *(f"{v:.0f}" for v in [*r.megabytes, r.seconds])]
     return f"| {r.network} | {r.layer} | {' | '.join(cells)} |"
 
 
