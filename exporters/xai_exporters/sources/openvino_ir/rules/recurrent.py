@@ -1,4 +1,8 @@
-"""Recurrent layers as ONNX's: the batch comes second there, and the gates of an LSTM have another order."""
+"""Recurrent layers as ONNX's: the batch comes second there, and the gates of an LSTM have another order.
+
+Specification: openvino.ai, LSTMSequence-5, LSTMCell-4, GRUSequence-5, RNNSequence-5; onnx.ai, LSTM, GRU, RNN. N images, T steps,
+I inputs, h hidden units, D directions, g gates.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def grid_sample(op: Ops, layer: Layer) -> ir.Value:
 
 @rule("ROIAlign")
 def roi_align(op: Ops, layer: Layer) -> ir.Value:
-    """Regions [r,4], of the images with numbers [r], as maps of one size."""
+    """Regions [r,4], of the images with numbers [r], as maps [r,C,h,w] of one size (ROIAlign-3, -9)."""
     places = str(layer.attr("aligned_mode", "asymmetric")).lower()
     mode = str(layer.attr("mode")).lower()
     if places not in _PLACES or mode != "avg":  # of the maximum runtimes have two definitions

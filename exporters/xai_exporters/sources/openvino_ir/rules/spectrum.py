@@ -1,4 +1,8 @@
-"""Fourier transforms, axis by axis, as products with matrices."""
+"""Fourier transforms, axis by axis, as products with matrices.
+
+X[k] = sum over n of x[n] e^(-2 pi i k n / L); the inverse has e^(+...) / L.
+Specification: openvino.ai, DFT-7, IDFT-7, RDFT-9, IRDFT-9.
+"""
 
 from __future__ import annotations
 
