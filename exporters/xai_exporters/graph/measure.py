@@ -6,6 +6,7 @@ dimension that stays the same is a constant; one that grows is a multiple of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,13 @@ def open_session(model: OnnxFile, what: str, optimise: bool = False) -> Any:
     try:
         return ort.InferenceSession(openable(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exception types are not documented
+        if newest := re.search(
+            r"Opset (\d+) is under development.*support for domain \S+ is till opset (\d+)", str(error), re.S
+        ):
+            raise GraphError(
+                f"{what} has opset {newest[1]}; ONNX Runtime {ort.__version__} knows opset {newest[2]} and older ones; export the "
+                "network again with one of these, or update onnxruntime"
+            ) from error
         raise GraphError(f"ONNX Runtime can't open {what}: {without_path(str(error), model)}") from error
 
 

@@ -46,6 +46,7 @@ def rule(*names: str) -> Callable[[F], F]:
 OLD_GROUPS = "GroupNormalization before opset 21"
 RECURRENT = ("RNN", "GRU", "LSTM")
 BATCH_FIRST = " with layout 1"
+COLUMNS_FIRST = "MaxPool with storage_order 1"
 
 
 def key(node: ir.Node) -> str:
@@ -54,6 +55,8 @@ def key(node: ir.Node) -> str:
         return OLD_GROUPS  # another operator: its scale and bias are for groups; ONNX has withdrawn it
     if node.op_type in RECURRENT and attribute(node, "layout", 0):
         return node.op_type + BATCH_FIRST
+    if node.op_type == "MaxPool" and attribute(node, "storage_order", 0) and len(node.outputs) > 1:
+        return COLUMNS_FIRST
     return f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
 
 

@@ -34,3 +34,14 @@ def test_a_message_names_no_temporary_folder(tmp_path: Path) -> None:
         with pytest.raises(GraphError, match="can't open the head") as caught:
             opened(path, "the head")
         assert str(tmp_path) not in str(caught.value)
+
+
+def test_an_opset_that_the_runtime_does_not_know_yet_is_named() -> None:
+    b = o.Build()
+    b("Relu", "image", out="y")
+    model = b.model("y", shape=("N", 3))
+    model.opset_import[0].version = 99
+    with pytest.raises(
+        GraphError, match=r"^the source has opset 99; ONNX Runtime \S+ knows opset \d+ and older ones; export "
+    ):
+        open_session(model.SerializeToString(), "the source")

@@ -41,6 +41,14 @@ def crop(size: tuple[int, int], **attributes: Any) -> onnx.ModelProto:
     return network("CropAndResize", ["x", *given], (3, 2, 5, 7), given, **attributes)
 
 
+def pooled(shape: tuple[int, int], scale: float) -> onnx.ModelProto:
+    """MaxRoiPool of regions inside, partly and wholly beyond the image, turned over, and on halves of pixels."""
+    rois = [[2, 1, 2, 9, 7], [0, -4.5, 0.5, 30, 4.5], [2, 9, 7, 2, 1], [1, 40, 40, 60, 60], [0, 2.5, 1.5, 8.5, 9.5]]
+    options = {"pooled_shape": list(shape), "spatial_scale": scale}
+    node = helper.make_node("MaxRoiPool", ["x", "rois"], ["y"], name="node", **options)
+    return graph_model([node], {"x": [3, 2, 8, 7]}, {"rois": np.array(rois, np.float32)})
+
+
 def bnb(kind: int, block: int, rows: int = 6, columns: int = 32) -> onnx.ModelProto:
     given: dict[str, Array] = {
         "codes": RNG.integers(0, 256, rows * columns // 2).astype(np.uint8),
@@ -100,6 +108,8 @@ CASES = {
     "bilinear": crop((3, 4), extrapolation_value=0.7),
     "nearest": crop((4, 3), mode="nearest"),
     "one position": crop((1, 2)),
+    "maxima": pooled((3, 2), 0.5),
+    "more bins than pixels": pooled((5, 7), 0.3),
     "NF4": bnb(1, 16),
     "FP4, a block across rows": bnb(0, 64),
     "words": embedding(False),
@@ -135,7 +145,7 @@ def test_same_result(name: str) -> None:
             np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max(), err_msg=runtime)
 
 
-@pytest.mark.parametrize("name", ["bilinear", "NF4", "words", "packed, turned"])
+@pytest.mark.parametrize("name", ["bilinear", "maxima", "NF4", "words", "packed, turned"])
 def test_gradient(name: str) -> None:
     model = CASES[name]
     fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value

@@ -14,7 +14,7 @@ from onnx import helper
 from xai_exporters.errors import GraphError
 from xai_exporters.passes.decompose import decompose
 
-from ..vjp.harness import RUNTIMES, Array, check_graph, gradient_model, graph_model, onnxruntime_function, weights
+from ..vjp.harness import RUNTIMES, Array, Free, check_graph, gradient_model, graph_model, onnxruntime_function, weights
 
 W = weights(2)
 CHANNELS, HEIGHT, WIDTH = 4, 5, 6
@@ -99,6 +99,46 @@ def test_unpooling(sizes: tuple[int, int]) -> None:
     for name, function in RUNTIMES.items():
         got = function(gradient, "dx")({**feeds, "dy": dy})
         np.testing.assert_allclose(got, x.grad.numpy(), rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pads", "columns"), [((7, 9), [0] * 4, 0), ((8, 8), [1] * 4, 0), ((7, 5), [0] * 4, 1)]
+)
+def test_unpooling_of_windows_that_overlap(sizes: tuple[int, int], pads: list[int], columns: int) -> None:
+    """A place that two windows name holds the last one's value, and its gradient reaches that one alone: by definition, in float64.
+
+    OpenVINO's places count along the rows, whatever storage_order says; they are counted again.
+    """
+    pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": pads}
+    size = np.array([3, 2, *(sizes[::-1] if columns else sizes)])
+    w = W(2, *((n + 2 * pads[0] - 3) // 2 + 1 for n in sizes))
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["pooled", "places"], storage_order=columns, **pool),
+        helper.make_node("Mul", ["pooled", "w"], ["s"]),
+        helper.make_node("MaxUnpool", ["s", "places", "size"], ["y"], **pool),
+    ]
+    model = graph_model(nodes, {"x": ["N", 2, *sizes]}, {"size": size, "w": w})
+    feeds = {"x": Free(("N", 2, *sizes), "distinct").sample(3, np.random.default_rng(0)).astype(np.float32)}
+    dy = W(*size)
+
+    def unpooled(x: Array) -> Array:
+        pooled, places = (t.numpy() for t in F.max_pool2d(torch.from_numpy(x), 3, 2, pads[0], return_indices=True))
+        if columns:
+            places = places % sizes[1] * sizes[0] + places // sizes[1]
+        y = np.zeros((*x.shape[:2], x[0, 0].size))
+        for at in np.ndindex(pooled.shape):
+            y[(*at[:2], places[at])] = pooled[at] * w[at[1:]]
+        return y.reshape(size)
+
+    x = feeds["x"].astype(np.float64)
+    ends = [[(unpooled(x + h * d.reshape(x.shape)) * dy).sum() for h in (1e-5, -1e-5)] for d in np.eye(x.size)]
+    want = np.array([(a - b) / 2e-5 for a, b in ends]).reshape(x.shape)
+    gradient = gradient_model(written(model), "x")
+    for name, function in RUNTIMES.items():
+        np.testing.assert_allclose(function(written(model), "y")(feeds), unpooled(x), rtol=0, atol=1e-5, err_msg=name)
+        got = function(gradient, "dx")({**feeds, "dy": dy})
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(onnxruntime_function(model, "y")(feeds), unpooled(x), rtol=0, atol=1e-5)
 
 
 def drawn(model: onnx.ModelProto, scale: float = 1.0) -> dict[str, Array]:

@@ -55,8 +55,6 @@ NOT_HERE = {
     "SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SplitToSequence",
     "of training": "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
     "chance: `passes/supported`": "Bernoulli Multinomial RandomNormalLike RandomUniformLike",
-    "of signals and of language": "LinearAttention CausalConvWithState SwiGLU",
-    "rare: refused with the folder in which a rule is written": "MaxRoiPool",
 }
 """Why an operator of ONNX's has no rule -> those operators."""
 

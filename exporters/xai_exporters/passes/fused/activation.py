@@ -107,3 +107,9 @@ _ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "ThresholdedRelu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "Mish": (),
 }  # fmt: skip
 """Activation -> its parameters, in order. They are operators of the same name."""
+
+
+@rule("SwiGLU")
+def swiglu(op: Ops, node: FusedNode) -> ir.Value:
+    """`swish` of the first input, times the second (Shazeer 2020, arXiv:2002.05202)."""
+    return op.Mul(swish(op, node), node.x(1))

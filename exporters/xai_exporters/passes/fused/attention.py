@@ -112,3 +112,11 @@ def _both(op: Ops, a: Mask, b: Mask) -> Mask:
     if b is None:
         return a
     return a & b if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else op.And(a, b)
+
+
+@rule("LinearAttention")
+def linear_attention(op: Ops, node: FusedNode) -> ir.Value:
+    """Refused."""
+    raise node.refuse(
+        "each token changes a state that the next one reads; export the network with this recurrence in standard operators"
+    )

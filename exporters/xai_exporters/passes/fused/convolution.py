@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from ...graph.emit import Ops
@@ -47,6 +48,22 @@ def nhwc_max_pool(op: Ops, node: FusedNode) -> ir.Value:
     rank = len(node.attr("kernel_shape")) + 2
     attributes = node.attributes(*_WINDOW, "ceil_mode")
     return channels_last(op, op.MaxPool(channels_first(op, node.x(), rank), **attributes), rank)
+
+
+@rule("CausalConvWithState")
+def causal_conv(op: Ops, node: FusedNode) -> list[ir.Value | None]:
+    """A convolution of each channel along the positions so far, [N,C,T].
+
+    Before the first position come the last ones of an earlier call, or zeros.
+    """
+    x, weight = node.x(), node.x(1)
+    channels, before = node.dim(weight, 0), node.dim(weight, 2) - 1
+    past = node.optional(3)
+    whole = op.Pad(x, [0, 0, before, 0, 0, 0], 0.0) if past is None else op.Concat(past, x, axis=2)
+    y = op.Conv(whole, weight, node.optional(2), group=channels)
+    if node.attr("activation", "none") in ("silu", "swish"):
+        y = op.Mul(y, op.Sigmoid(y))
+    return [y, op.Slice(whole, [node.dim(x, 2)], [np.iinfo(np.int64).max], [2]) if node.wants(1) else None]
 
 
 def _parameters(node: FusedNode) -> list[float]:

@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...graph.emit import Ops
-from ..fused_node import FusedNode, rule
+from ...graph.reading import attribute
+from ..fused_node import COLUMNS_FIRST, FusedNode, rule
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def max_unpool(op: Ops, node: FusedNode) -> ir.Value:
     """Each value goes to the place that its MaxPool took it from; zeros elsewhere.
 
     The places count through the whole result [N,C,...], as in torch and ONNX Runtime. The remainder of a division by the size of
-    one channel counts within it, so that the batch stays open.
+    one channel counts within it, so that the batch stays open. Windows that overlap can name one place several times: the last
+    value stays there, as in ONNX Runtime. ScatterElements leaves open which one stays, and its gradient would reach all of
+    them, so the last one's position is looked up first.
     """
     x, kernel = node.x(), node.attr("kernel_shape")
     rank = len(kernel)
@@ -115,6 +118,48 @@ def max_unpool(op: Ops, node: FusedNode) -> ir.Value:
         sizes = list(map(int, given[2:]))
     cells = math.prod(sizes)
     places = op.Mod(op.Reshape(node.x(1), [0, channels, -1]), np.int64(cells))
-    zeros = op.Expand(0.0, op.Concat(op.Shape(x, start=0, end=1), [channels, cells], axis=0))
-    flat = op.ScatterElements(zeros, places, op.Reshape(x, [0, channels, -1]), axis=2)
+    whole = op.Concat(op.Shape(x, start=0, end=1), [channels, cells], axis=0)
+    values = op.Reshape(x, [0, channels, -1])
+    if _apart(node.x(1)):
+        flat = op.ScatterElements(op.Expand(0.0, whole), places, values, axis=2)
+    else:
+        count = math.prod(node.dim(x, 2 + i) for i in range(rank))
+        order = op.Expand(np.arange(count, dtype=np.int64).reshape(1, 1, -1), op.Shape(places))
+        last = op.ScatterElements(op.Expand(np.int64(-1), whole), places, order, axis=2, reduction="max")
+        given_there = op.GatherElements(values, op.Max(last, np.int64(0)), axis=2)
+        flat = op.Where(op.Less(last, np.int64(0)), 0.0, given_there)
     return op.Reshape(flat, [0, channels, *sizes])
+
+
+def _apart(places: ir.Value) -> bool:
+    """Whether a MaxPool whose windows do not overlap gave the places: each is named once."""
+    pool = places.producer()
+    if pool is None or pool.op_type != "MaxPool":
+        return False
+    kernel = attribute(pool, "kernel_shape", [])
+    strides, dilations = (attribute(pool, name, [1] * len(kernel)) for name in ("strides", "dilations"))
+    return all(d * (k - 1) < s for k, s, d in zip(kernel, strides, dilations, strict=True))
+
+
+@rule(COLUMNS_FIRST)
+def max_pool_columns_first(op: Ops, node: FusedNode) -> list[ir.Value]:
+    """MaxPool whose places count down the columns, from those that count along the rows: OpenVINO knows these alone.
+
+    Row-major, position (a,b,c) of sizes (A,B,C) has the number (a B + b) C + c; column-major, a + A (b + B c) (ONNX Runtime).
+    """
+    x, rank = node.x(), node.rank(node.x()) - 2
+    sizes = [node.dim(x, 2 + i) for i in range(rank)]
+    kept = {name: value for name, value in node.node.attributes.items() if name != "storage_order"}
+    pool = ir.node("MaxPool", [x], attributes=kept, num_outputs=2, name=op.emit.unique(f"{node.node.name}/MaxPool"))
+    y, places = pool.outputs
+    y.name, places.name = (op.emit.unique(f"{pool.name}/{part}") for part in ("values", "places"))
+    y.dtype, places.dtype = x.dtype, ir.DataType.INT64
+    op.emit.graph.append(pool)
+    cells = math.prod(sizes)
+    rest = op.Mod(places, np.int64(cells))
+    number = op.Sub(places, rest)  # of the image's and channel's first cell
+    for axis in reversed(range(rank)):
+        along = op.Mod(rest, np.int64(sizes[axis]))
+        rest = op.Div(op.Sub(rest, along), np.int64(sizes[axis]))
+        number = op.Add(number, op.Mul(along, np.int64(math.prod(sizes[:axis]))))
+    return [y, number]
