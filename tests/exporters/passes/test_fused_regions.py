@@ -44,7 +44,7 @@ def crop(size: tuple[int, int], **attributes: Any) -> onnx.ModelProto:
 def pooled(shape: tuple[int, int], scale: float) -> onnx.ModelProto:
     """MaxRoiPool of regions inside, partly and wholly beyond the image, turned over, and on halves of pixels."""
     rois = [[2, 1, 2, 9, 7], [0, -4.5, 0.5, 30, 4.5], [2, 9, 7, 2, 1], [1, 40, 40, 60, 60], [0, 2.5, 1.5, 8.5, 9.5]]
-    options = {"pooled_shape": list(shape), "spatial_scale": scale}
+    options: dict[str, Any] = {"pooled_shape": list(shape), "spatial_scale": scale}
     node = helper.make_node("MaxRoiPool", ["x", "rois"], ["y"], name="node", **options)
     return graph_model([node], {"x": [3, 2, 8, 7]}, {"rois": np.array(rois, np.float32)})
 

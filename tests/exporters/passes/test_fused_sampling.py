@@ -109,7 +109,7 @@ def test_unpooling_of_windows_that_overlap(sizes: tuple[int, int], pads: list[in
 
     OpenVINO's places count along the rows, whatever storage_order says; they are counted again.
     """
-    pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": pads}
+    pool: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": pads}
     size = np.array([3, 2, *(sizes[::-1] if columns else sizes)])
     w = W(2, *((n + 2 * pads[0] - 3) // 2 + 1 for n in sizes))
     nodes = [

@@ -55,7 +55,7 @@ def test_same_result_and_gradient(name: str) -> None:
     model, again = CASES[name], written(CASES[name])
     batch, *rest = (d.dim_value or 3 for d in model.graph.input[0].type.tensor_type.shape.dim)
     feeds = {"x": W(batch, *rest)}
-    [want] = ReferenceEvaluator(model).run(["y"], feeds)
+    want = np.asarray(ReferenceEvaluator(model).run(["y"], feeds)[0])  # type: ignore[index]
     for runtime, function in RUNTIMES.items():
         np.testing.assert_allclose(function(again, "y")(feeds), want, rtol=0, atol=1e-5, err_msg=runtime)
     check_graph(again, batches=(batch,))

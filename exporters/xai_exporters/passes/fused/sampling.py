@@ -153,7 +153,7 @@ def max_pool_columns_first(op: Ops, node: FusedNode) -> list[ir.Value]:
     pool = ir.node("MaxPool", [x], attributes=kept, num_outputs=2, name=op.emit.unique(f"{node.node.name}/MaxPool"))
     y, places = pool.outputs
     y.name, places.name = (op.emit.unique(f"{pool.name}/{part}") for part in ("values", "places"))
-    y.dtype, places.dtype = x.dtype, ir.DataType.INT64
+    y.type, places.type = x.type, ir.TensorType(ir.DataType.INT64)
     op.emit.graph.append(pool)
     cells = math.prod(sizes)
     rest = op.Mod(places, np.int64(cells))
