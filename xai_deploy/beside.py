@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import DtypeError, InputError, NonFiniteInputError, ShapeError
 from .format.bundle import FurtherInputs, Input, Manifest, Port
+from .foundation.paths import described
 from .images.given import Image
 from .images.npy import is_npy, read_numbers
 from .preprocess import Images, Prepared, as_list, prepare
@@ -71,6 +72,8 @@ def together(images: Any, given: Given | None, manifest: Manifest) -> tuple[Sequ
     Raises:
         InputError: An input is missing, unknown, given twice, or does not fit.
     """
+    if not isinstance(given, Mapping | None):
+        raise DtypeError(f"inputs map an input's name to its images or its array; got {described(given)}")
     further, given = manifest.further, dict(given or {})
     columns: dict[str, Sequence[Any]] = {}
     if isinstance(images, Prepared):

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
@@ -28,6 +27,7 @@ from .faithful import PRODUCTS, rounding, rounding_warning
 from .format.bundle import Bundle
 from .forward import ForwardPass
 from .foundation.options import Named, options_of, specs
+from .foundation.paths import path_of
 from .guarded_session import GuardedSession
 from .images.given import Image
 from .in_regions import Scored, in_regions, rows_of, shares_of
@@ -115,7 +115,7 @@ class Explainer:
             raise XaiError(f"batch_size is at least 1, not {batch_size!r}")
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise XaiError(f"threads are 1 to {MAX_THREADS}, not {threads!r}")
-        if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
+        if cache is not None and (folder := path_of(cache, "the cache", XaiError)).exists() and not folder.is_dir():
             raise XaiError(f"{cache}: is a file; the cache is a folder")
         self.bundle = open_bundle(bundle, export, progress, trusted_key)
         self.network = ExplainedNetwork.of(self.bundle)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,9 +15,10 @@ from . import heatmap as _heatmap
 from . import volumes
 from .captions import SHOWN, caption, in_a_line
 from .detections import Detection
-from .errors import NotApplicableError, OptionError, ShapeError
+from .errors import NotApplicableError, OptionError, SavedExplanationError, ShapeError
 from .explained_network import ExplainedNetwork
 from .foundation.exits import printable
+from .foundation.paths import path_of
 from .layer_maps import LayerMaps, of_one_image
 from .pictures import OPACITY, Style, colorize, drawn, find_colormap, notebook
 from .pictures import draw as _draw
@@ -355,7 +355,7 @@ class Explanation:
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         outputs = {f"output-{i}": output for i, output in enumerate(self.outputs.values())}
         layers = {f"layer-{i}": one.raw for i, one in enumerate(self.layers)}
-        _files.save(Path(folder), header, arrays | outputs | small | layers)
+        _files.save(path_of(folder, "the folder", SavedExplanationError), header, arrays | outputs | small | layers)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Explanation:
@@ -364,7 +364,7 @@ class Explanation:
         Raises:
             SavedExplanationError: The folder is missing, damaged, or no saved explanation.
         """
-        header, arrays = _files.load(Path(folder))
+        header, arrays = _files.load(path_of(folder, "the folder", SavedExplanationError))
         return cls(
             **cast(Any, {name: arrays.get(name) for name in _ARRAYS}),
             outputs={name: arrays[f"output-{i}"] for i, name in enumerate(header.outputs)},

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .backends.backend import Session, Tensor, to_host
 from .detections import DetectionLimits
-from .errors import NonFiniteOutputError, WrongResultError
+from .errors import NonFiniteOutputError, OptionError, WrongResultError
 from .faithful import how_wrong
 from .format.bundle import (
     ACTIVATION,
@@ -26,6 +26,7 @@ from .format.bundle import (
     between,
     role_at,
 )
+from .foundation.paths import described
 
 Array = NDArray[np.float32]
 V = TypeVar("V")
@@ -78,6 +79,8 @@ class OpenedNetwork:
         limits: DetectionLimits | None = None,
     ) -> None:
         self.between = tuple(port.name for port in between(manifest))
+        if not isinstance(limits, DetectionLimits | None):
+            raise OptionError(f"detections are DetectionLimits; got {described(limits)}")
         self._further: tuple[OpenedNetwork, ...] = ()
         if manifest.levels and level == 0:
             self._further = tuple(

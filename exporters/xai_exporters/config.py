@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 import typing
 from pathlib import Path
 from typing import Any
 
+from xai_deploy.foundation.paths import path_of
 from xai_deploy.foundation.texts import read_text
 
 from .errors import RequestError
@@ -16,7 +18,7 @@ from .request import Request
 _OLD_NAMES = {"trust_pickle": "trust_code"}
 
 
-def load_config(path: Path) -> dict[str, Any]:
+def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a TOML file into keyword arguments of `Request`.
 
     Keys are the command line's long options (`input-shape`, `labels`, ...); a table `[preprocess]` holds the fields of the
@@ -25,6 +27,7 @@ def load_config(path: Path) -> dict[str, Any]:
     Raises:
         RequestError: The file can't be read, or holds a key or a value that is not an option's.
     """
+    path = path_of(path, "the configuration", RequestError)
     try:
         document = tomllib.loads(read_text(path))
     except OSError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from .errors import RequestError
+from .field_types import check_types, paths_given
 
 Preset = Literal["imagenet", "unit", "tf", "caffe", "none", "assume"]
 
@@ -59,7 +60,7 @@ class Request:
     """An export.
 
     Attributes:
-        source: The trained network's file.
+        source: The trained network's file; this and other paths may be a str, too, and become a `Path`.
         split: Module path, node name or tensor name to cut at, or several of them, separated by commas (see `layer_names`);
             "auto": the last 4-D activation before pooling.
         output_path: The bundle folder to write; None: the source's name + ".xai" in the current folder.
@@ -309,6 +310,8 @@ class Request:
     def __post_init__(self, trust_pickle: bool) -> None:
         if trust_pickle:
             object.__setattr__(self, "trust_code", True)  # the dataclass is frozen
+        for name, path in paths_given(self).items():
+            object.__setattr__(self, name, path)
 
 
 def layer_names(split: str) -> tuple[str, ...]:
@@ -320,25 +323,9 @@ def check(request: Request) -> None:
     """Check what the types alone do not say.
 
     Raises:
-        RequestError: An option's value is out of range.
+        RequestError: An option's value is out of range, or of another type.
     """
-    shape = request.input_shape
-    if shape is not None and (len(shape) not in (3, 4) or not all(type(s) is int and s > 0 for s in shape)):
-        raise RequestError(
-            "--input-shape takes channels,height,width, for example 3,224,224 (of volumes channels,depth,height,width); "
-            f"got {shape}"
-        )
-    lists = {"input": "texts", "input_image": "texts", "roles": "names of graphs", "composite": "names and files"}
-    for option, what in (lists | {"fuse": "names of methods"}).items():
-        given = getattr(request, option)
-        if isinstance(given, str) or not all(isinstance(text, str) for text in given):
-            raise RequestError(f"--{option.replace('_', '-')} takes {what}; got {given!r}")
-    for option in ("split", "name", "arch", "output", "map", "web_title", "explain_input"):
-        value, flag = getattr(request, option), f"--{option.replace('_', '-')}"
-        if value is not None and (not isinstance(value, str) or not value):
-            raise RequestError(f"{flag} takes a name; got {value!r}")
-        if isinstance(value, str) and not value.isprintable():  # also refuses bytes that are no text
-            raise RequestError(f"{flag} takes printable text; got {value!r}")
+    check_types(request)
     if type(request.memory) is not int or request.memory < 0:
         raise RequestError(f"--memory takes MiB, a number; got {request.memory!r}")
     if request.task not in (None, "classes", "numbers", "embedding"):
@@ -347,9 +334,7 @@ def check(request: Request) -> None:
         raise RequestError(f"--classes makes the network a classifier; --task {request.task} is something else")
     if request.logit_scale is not None and request.classes is None:
         raise RequestError("--logit-scale is for --classes, which is not given")
-    if not isinstance(request.arch_options, Mapping) or not all(
-        isinstance(key, str) and key.isidentifier() for key in request.arch_options
-    ):
+    if not all(isinstance(key, str) and key.isidentifier() for key in request.arch_options):
         raise RequestError(
             f"--arch-options takes names and values, for example aux_logits=false; got {request.arch_options!r}"
         )
@@ -361,12 +346,6 @@ def check(request: Request) -> None:
     for option in (*one_map, "format", "serve_repo", "web"):
         if getattr(request, option) not in (None, False, "onnx") and not request.fuse:
             raise RequestError(f"--{option.replace('_', '-')} is for --fuse, which is not given")
-    if request.serve_repo is not None:
-        kind, folder = request.serve_repo if len(request.serve_repo) == 2 else (None, None)
-        if not isinstance(kind, str) or not isinstance(folder, Path):
-            raise RequestError(
-                f"--serve-repo takes the kind of server and a folder (from Python a Path); got {request.serve_repo!r}"
-            )
     for option in ("ort_web", "web_title", "web_samples"):
         if getattr(request, option) is not None and request.web is None:
             raise RequestError(f"--{option.replace('_', '-')} is for --web, which is not given")
@@ -393,5 +372,5 @@ def _check_maps(request: Request) -> None:
     if request.require_sanity is not None and (not request.fuse or request.embed_preprocess):
         why = "--embed-preprocess is not checked" if request.fuse else "is for --fuse, which is not given"
         raise RequestError(f"--require-sanity: {why}")
-    if not isinstance(request.sanity_limit, (int, float)) or not 0 < request.sanity_limit <= 1:
+    if type(request.sanity_limit) not in (int, float) or not 0 < request.sanity_limit <= 1:
         raise RequestError(f"--sanity-limit is above 0 and at most 1; got {request.sanity_limit!r}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
-from xai_exporters import Request, export
+from xai_exporters import Request, export, list_layers
 from xai_exporters.config import load_config
 from xai_exporters.errors import RequestError
 from xai_exporters.request import check
@@ -114,3 +115,46 @@ def test_config_that_can_not_be_read(tmp_path: Path) -> None:
 def test_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:
     with pytest.raises(RequestError, match=says):
         export(Request(**{"source": tmp_path / "net.onnx", "output_path": tmp_path / "net.xai", **options}))
+
+
+_ANYTHING: tuple[Any, ...] = (5, b"x", 3.5, ["a", 1], {"a": 1}, "a\0b", Path("a\0b"), object(), (None,))
+_PATHS = ("source", "output_path", "sign", "classes", "labels", "web", "web_samples", "ort_web", "require_sanity")
+_ARE_VALUES = {"memory": (5,), "arch_options": ({"a": 1},), "preprocess_fields": ({"a": 1},), "logit_scale": (5, 3.5)}
+"""What of these is a value of the field's type; whether it fits is asked elsewhere."""
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Request)])
+def test_fields_of_other_types(tmp_path: Path, field: str) -> None:
+    """One line of ours for each, before anything is read or written."""
+    beside: dict[str, Any] = {"web": tmp_path / "page"} if field.startswith(("ort_web", "web_")) else {}
+    optional = Request.__dataclass_fields__[field].default is None
+    for given in (*_ANYTHING, *(() if optional else (None,))):
+        if given in _ARE_VALUES.get(field, ()) or (field == "randomise" and given == 5):
+            continue
+        if field == "randomise_seed" and given == 5:
+            continue
+        values = {"source": tmp_path / "no.onnx", "output_path": tmp_path / "net.xai", "fuse": ("cam",), **beside}
+        with pytest.raises(RequestError) as caught:
+            export(Request(**{**values, field: given}))
+        assert "\n" not in str(caught.value)
+        if field in _PATHS and isinstance(given, bytes):
+            assert "is a path, a str or a pathlib.Path; got bytes" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_may_be_a_text(tmp_path: Path) -> None:
+    texts = {field: str(tmp_path / field) for field in _PATHS}
+    one = Request(**texts, serve_repo=("triton", str(tmp_path / "repo")))  # type: ignore[arg-type]
+    paths: dict[str, Any] = {field: tmp_path / field for field in _PATHS}
+    assert one == Request(**paths, serve_repo=("triton", tmp_path / "repo"))
+    assert load_config(str(_written(tmp_path))) == {"labels": tmp_path / "a.txt"}
+
+
+def _written(folder: Path) -> Path:
+    (folder / "a.toml").write_text('labels = "a.txt"')
+    return folder / "a.toml"
+
+
+def test_a_network_in_place_of_its_file() -> None:
+    with pytest.raises(RequestError, match=r"the source is a file's path, .*; got an object; save the network first"):
+        list_layers(Request(object()))  # type: ignore[arg-type]

@@ -15,10 +15,11 @@ import numpy as np
 from .. import __version__
 from ..backends import Backend, Config, create
 from ..backends import backends as all_backends
-from ..errors import BackendNotInstalledError, InputError, TargetError, XaiError
+from ..errors import BackendNotInstalledError, InputError, NotABundleError, TargetError, XaiError
 from ..explainer import MethodSpec
 from ..format.bundle import Bundle, Manifest
 from ..format.signature import TrustedKey
+from ..foundation.paths import path_of, paths_of
 from ..foundation.progress import progress
 from ..images import InputRange
 from ..methods import methods as all_methods
@@ -96,8 +97,8 @@ def benchmark(
         device,
         threads,
         max(16, *batches),  # so that each batch is run at once, not in parts
-        None if model is None else os.fspath(model),
-        None if image is None else os.fspath(image),
+        None if model is None else str(path_of(model, "the model")),
+        None if image is None else str(path_of(image, "the image")),
         predicted,
         input_range,
         trusted_key,
@@ -142,7 +143,7 @@ def benchmark(
 def _open(bundles: Sequence[str | os.PathLike[str]], targets: int, trusted_key: str | None) -> dict[str, Manifest]:
     """Path -> manifest, each bundle once; refuses what the key did not sign, and a network with fewer classes than `targets`."""
     key = None if trusted_key is None else TrustedKey(trusted_key)
-    opened = {os.fspath(path): Bundle.open(path, key).manifest for path in bundles}
+    opened = {str(path): Bundle.open(path, key).manifest for path in paths_of(bundles, "a bundle", NotABundleError)}
     if not opened:
         raise InputError("no bundle was given")
     for path, manifest in opened.items():

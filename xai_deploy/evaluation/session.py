@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..detections import DetectionLimits
-from ..errors import OptionError, XaiError
+from ..errors import ImageFileError, NotABundleError, OptionError, XaiError
 from ..explainer import Explainer
 from ..format.places import numbered, require_folder
 from ..foundation.cluster import Cluster, require_ray
 from ..foundation.exits import printable
 from ..foundation.journal import Journal, Line
 from ..foundation.options import Named
+from ..foundation.paths import path_of, paths_of
 from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange
 from ..targets import One
@@ -176,16 +177,17 @@ def evaluate(
         trusted_key=trusted_key,
         detections=detections,
     )
-    listed = [bundles] if isinstance(bundles, (str, os.PathLike)) else bundles
-    recipe = Recipe([os.fspath(path) for path in listed], backends or [None], opened, _randomised(asked))
+    listed = paths_of(bundles, "a bundle", NotABundleError)
+    recipe = Recipe([str(path) for path in listed], backends or [None], opened, _randomised(asked))
     subjects = recipe.subjects()
     own = require_same([subject.explainer for subject in subjects], [subject.name for subject in subjects])
     asked = choose_metrics(metrics, boxes is not None, masks is not None, own)
     asked = without_randomised(metrics, asked, masks is not None, subjects)
     if not isinstance(target, str):
         warn_of_classes(subjects)
-    root = Path(images)
-    apart = [Path(folder) for folder in (masks, out or OUT) if folder]
+    root = path_of(images, "the images' folder", ImageFileError)
+    given = (("the masks' folder", masks), ("the folder of the results", out or OUT))
+    apart = [path_of(folder, what) for what, folder in given if folder]
     volumes = takes_volumes(subjects[0].explainer)
     if volumes and boxes is not None:
         raise OptionError(f"--boxes {os.fspath(boxes)}: {NO_BOXES}")

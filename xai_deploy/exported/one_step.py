@@ -17,6 +17,7 @@ from ..format.plain_files import opened_plain
 from ..format.signature import TrustedKey
 from ..foundation.exits import printable
 from ..foundation.mistaken import ORDER, graph_file, is_bundle, is_image
+from ..foundation.paths import described, path_of
 from ..foundation.progress import step_line
 from ..version import __version__
 from . import program
@@ -55,7 +56,9 @@ def open_bundle(
         ModelFileError: The file can't be exported, xai-export is not installed, or the cache can't be used.
         OptionError: There is no such option, or options of an export are given with a bundle.
     """
-    source, options = Path(path), dict(export or {})
+    if not isinstance(export, Mapping | None):
+        raise OptionError(f"export maps options of xai-export to values; got {described(export)}")
+    source, options = path_of(path, "the bundle", NotABundleError), dict(export or {})
     arguments = arguments_of(options)
     key = None if trusted_key is None else TrustedKey(trusted_key)
     if not graph_file(source).is_file():

@@ -16,12 +16,14 @@ from pathlib import Path
 from ..errors import (
     BundleError,
     IntegrityError,
+    KeyFileError,
     ManifestError,
     MissingRoleError,
     NotABundleError,
     SignatureError,
 )
 from ..foundation.mistaken import ORDER, is_image, is_network, is_url
+from ..foundation.paths import described, path_of
 from .further_inputs import FurtherInputs
 from .graphs import (
     ACTIVATION,
@@ -169,14 +171,17 @@ class Bundle:
         Raises:
             BundleError: One of its subclasses; see `errors`.
         """
+        folder = path_of(path, "the bundle", NotABundleError)
+        if not isinstance(trusted_key, TrustedKey | None):
+            raise KeyFileError(f"trusted_key is a format.signature.TrustedKey; got {described(trusted_key)}")
         for _ in range(_TRIES - 1):
             try:
-                return cls._open(Path(path), trusted_key)
+                return cls._open(folder, trusted_key)
             except _ReplacedError:
                 pass
             except _OtherSignedError:
                 time.sleep(_PAUSE)
-        return cls._open(Path(path), trusted_key)
+        return cls._open(folder, trusted_key)
 
     @classmethod
     def _open(cls, folder: Path, trusted_key: TrustedKey | None) -> Bundle:

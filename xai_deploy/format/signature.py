@@ -22,6 +22,7 @@ from typing import Any
 
 from ..errors import BackendNotInstalledError, KeyFileError, SignatureError
 from ..foundation.exits import printable
+from ..foundation.paths import path_of
 
 SUFFIX = ".sig"
 LIMIT = 4 << 20  # bytes of a signature; that of a bundle with 1024 files has 300 kB
@@ -70,7 +71,7 @@ class TrustedKey:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        crypto, self.path = _Crypto(), os.fspath(path)
+        crypto, self.path = _Crypto(), str(path_of(path, "the trusted key", KeyFileError))
         data = _key_bytes(Path(self.path))
         if b"PRIVATE KEY-----" in data:
             raise KeyFileError(f"{self.path}: is a private key; give the public one: openssl pkey -in KEY.pem -pubout")
@@ -135,7 +136,7 @@ class SigningKey:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        crypto, where = _Crypto(), os.fspath(path)
+        crypto, where = _Crypto(), str(path_of(path, "the private key", KeyFileError))
         data, password = _key_bytes(Path(where)), os.environ.get(PASSWORD)
         if b"PRIVATE KEY-----" not in data:
             raise KeyFileError(f"{where}: holds no private key in PEM form; give {_CURVES}")

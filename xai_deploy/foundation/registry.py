@@ -50,7 +50,7 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T | None:
         """The object registered under `name`, or None."""
         self._import_all()
-        return self._items.get(name)
+        return self._items.get(name) if isinstance(name, str) else None  # callers from Python give anything
 
     def __iter__(self) -> Iterator[str]:
         self._import_all()

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from ..errors import ImageFileError
 from ..foundation.mistaken import ORDER, is_bundle
+from ..foundation.paths import path_of
 from .archive import is_archive, is_named_so, opened
 from .npy import is_npy
 from .read import SUFFIXES
 
 
-def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = (), volumes: bool = False) -> list[Path]:
+def image_files(
+    root: str | os.PathLike[str], recursive: bool = True, apart: Iterable[Path] = (), volumes: bool = False
+) -> list[Path]:
     """The image files in a folder, in the order of their paths. Hidden files and folders are left out.
 
     Links to files are followed. Links to folders are not. If there is no image file, the images in archives are taken (see
@@ -28,6 +31,7 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = (), 
     Raises:
         ImageFileError: There is no such folder, it can't be read, or it holds no image file.
     """
+    root = path_of(root, "the images' folder", ImageFileError)
     if is_archive(root):
         return _inside(root)
     if not root.is_dir():

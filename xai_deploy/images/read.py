@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageFileError, ImageTooLargeError
+from ..errors import ImageFileError, ImageTooLargeError, OptionError
 from ..foundation.mistaken import ORDER, is_bundle, is_network, is_url
+from ..foundation.paths import path_of, short
 from . import archive
 from .avif import avif, is_avif, is_heic
 from .bmp import bmp
@@ -98,7 +99,7 @@ def read_image(
         ImageFileError: The file is missing, incomplete, of another format, or holds values or a transparency that are not read.
         ImageTooLargeError: The image has more pixels than `max_pixels`.
         BackendNotInstalledError: OpenCV is missing, or older than 4.11.
-        OptionError: `input_range` is not two finite numbers, the lower one first.
+        OptionError: `input_range` is not two finite numbers, the lower one first, or `max_pixels` is no number.
     """
     span = checked(input_range) if input_range is not None else None
     return _rgb(_values(path, max_pixels, deep=span is not None), span, path)
@@ -119,7 +120,9 @@ def read_values(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> N
 def _values(path: str | os.PathLike[str], max_pixels: int, deep: bool) -> NDArray[Any]:
     """The pixels of a file as OpenCV gives them, upright; with `deep` also values that have no fixed black and white."""
     cv2 = opencv()
-    data = path.data if isinstance(path, InMemory) else contents(Path(path))
+    if type(max_pixels) is not int or max_pixels < 1:
+        raise OptionError(f"max_pixels is a whole number, 1 or more, not {short(max_pixels)}")
+    data = path.data if isinstance(path, InMemory) else contents(path_of(path, "an image", ImageFileError))
     header = _header(data, max_pixels, path)
     if header.deep and not deep:
         raise ImageFileError(

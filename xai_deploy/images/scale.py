@@ -40,8 +40,12 @@ def checked(span: InputRange) -> InputRange:
     Raises:
         OptionError: It is not two finite numbers, the lower one first.
     """
-    low, high = span
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    try:
+        low, high = span
+        fits = math.isfinite(low) and math.isfinite(high) and low < high
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
         raise OptionError("an input range is two numbers, LOW,HIGH, with LOW below HIGH, as in 0,4095")
     return low, high
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageFileError
+from ..errors import DtypeError, ImageFileError
+from ..foundation.paths import described, path_of
 from .module import opencv
 
 Pixels = NDArray[np.uint8]
@@ -19,10 +19,15 @@ def write_image(path: str | os.PathLike[str], image: Pixels) -> None:
 
     Raises:
         ImageFileError: The file can't be written.
+        DtypeError: The image is something else.
         BackendNotInstalledError: OpenCV is missing.
     """
+    file = path_of(path, "the image's file", ImageFileError)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else described(image)
+        raise DtypeError(f"{file}: an image to write is an array, RGB [h,w,3] uint8; got {what}")
     try:
-        Path(path).write_bytes(encode_image(image, Path(path).suffix))
+        file.write_bytes(encode_image(image, file.suffix))
     except OSError as error:
         raise ImageFileError(f"{path}: can't be written ({error.strerror})") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..agreement import recording
-from ..errors import InputError, XaiError
+from ..errors import InputError, RecordsError, XaiError
 from ..foundation.options import options_of, title_of
+from ..foundation.paths import path_of
 from ..methods import create
 from ..records import Record, Statistics, records
 from ..records.statistics import CELLS, GRID, cells, measure, shown
@@ -224,7 +226,7 @@ def read_recording(path: Path) -> dict[str, Observed]:
 
 
 def of_files(
-    path: Path, reference: Path, model: str | None = None
+    path: str | os.PathLike[str], reference: str | os.PathLike[str], model: str | None = None
 ) -> tuple[dict[str, tuple[Observed, Observed]], list[str]]:
     """Records and their reference, by method.
 
@@ -239,6 +241,7 @@ def of_files(
     Raises:
         XaiError: One of them can't be read, or they have no method in common, or are of networks of two kinds.
     """
+    path, reference = path_of(path, "the records", RecordsError), path_of(reference, "the reference", RecordsError)
     is_recording = reference.is_file() and reference.suffix == ".npz"
     if is_recording:
         usual = read_recording(reference)

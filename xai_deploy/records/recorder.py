@@ -16,6 +16,7 @@ from ..answer import Answer
 from ..errors import OptionError, RecordsError
 from ..explainer import Explainer
 from ..explanation import Explanation
+from ..foundation.paths import path_of
 from ..targets import Target
 from ..targets.kinds import is_single
 from .facts import Deployed, of_answer, of_arrays, of_image
@@ -64,7 +65,7 @@ class Recorder:
                 raise OptionError(f"{name} is a whole number, at least 1, not {value!r}")
         if when_full not in get_args(WhenFull):
             raise OptionError(f"when_full is 'wait' or 'drop', not {when_full!r}")
-        self.folder = Path(folder)
+        self.folder = path_of(folder, "the records' folder", RecordsError)
         self.keep_images = keep_images
         _make(self.folder)
         self._writer = Writer(self.folder, durable, queue, queue_bytes, when_full == "drop", file_bytes)
