@@ -67,8 +67,8 @@ def pytest_collection_finish() -> None:
     operators for each of their fifty libraries, and the search for garbage among the millions of objects that it makes
     meanwhile. A fifth of the tests' time. Where they export, spare OpenVINO's compiling the same graph, and each reader's imports.
     """
-    if "xai_exporters.bundle.everywhere" in sys.modules:
-        compile_once(sys.modules["xai_exporters.bundle.everywhere"])
+    if "xai_exporters.bundle.installed" in sys.modules:
+        compile_once(sys.modules["xai_exporters.bundle.installed"])
     if "xai_exporters.sources.openvino_ir.parent" in sys.modules:
         readers.fork(sys.modules["xai_exporters.sources.openvino_ir.parent"])
     gc.enable()

@@ -22,7 +22,8 @@ from xai_deploy.format.signature import SigningKey
 from .bundle.beside import noise_beside, noise_images
 from .bundle.best_boxes import with_best_boxes
 from .bundle.describe import describe, further_inputs, image_input, settle
-from .bundle.everywhere import check_everywhere, exactly, with_precision
+from .bundle.everywhere import check_everywhere, with_precision
+from .bundle.installed import exactly
 from .bundle.labels import class_names
 from .bundle.patterned import shares_on_patterns
 from .bundle.recipes import Ask

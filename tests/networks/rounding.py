@@ -25,7 +25,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx.reference import ReferenceEvaluator
-from xai_exporters.bundle.everywhere import _runtimes, exactly
+from xai_exporters.bundle.installed import exactly, installed
 from xai_exporters.bundle.rounding import Rounding
 from xai_exporters.cut.auto import auto_layer
 from xai_exporters.cut.plan import plan_cut
@@ -81,7 +81,7 @@ def compared(model: bytes, feeds: dict[str, Any], out: str) -> tuple[float, floa
     """What the export measures, and the largest difference from float64."""
     manifest: Any = SimpleNamespace(logits_step=0.0, extensions={}, graphs={"it": SimpleNamespace(propagated=out)})
     measures, results = Rounding(manifest), []
-    for _, opened in _runtimes():
+    for opened in (runtime.opened for runtime in installed()):
         results.append(opened(model, "the graph")(feeds))
         measures.add("it", results[-1], feeds, lambda: exactly(model, "the graph"))
     double = to_float64(onnx.load_from_string(model))

@@ -19,28 +19,28 @@ _LARGEST = 4 << 20
 _KEPT = 64
 
 
-def compile_once(everywhere: Any) -> None:
-    """Let `everywhere._openvino` keep what it compiled last.
+def compile_once(installed: Any) -> None:
+    """Let `installed._openvino` keep what it compiled last.
 
     The key is all that the result depends on: the graph's bytes, its name in messages, and the functions and the class that
     compile it, which a test may have replaced. What OpenVINO can't open is tried again.
 
     Args:
-        everywhere: The module `xai_exporters.bundle.everywhere`.
+        installed: The module `xai_exporters.bundle.installed`.
     """
     kept: OrderedDict[Any, Any] = OrderedDict()
-    compiled = everywhere._openvino
+    compiled = installed._openvino
 
     def opened(model: bytes | Path, what: str) -> Callable[..., Any]:
         content = model.read_bytes() if isinstance(model, Path) else model
         if len(content) > _LARGEST or b"location" in content:  # external data: the weights lie beside it
             return compiled(model, what)  # type: ignore[no-any-return]
-        by = (everywhere.compiled, everywhere.compute_exactly, everywhere.has_one_thread, everywhere.needs_fixed_sizes)
-        key = (hashlib.sha256(content).digest(), what, *by, everywhere.runtimes.openvino().Core)
+        by = (installed.compiled, installed.compute_exactly, installed.has_one_thread, installed.needs_fixed_sizes)
+        key = (hashlib.sha256(content).digest(), what, *by, installed.runtimes.openvino().Core)
         found: Callable[..., Any] = _once(kept, key, lambda: compiled(model, what))
         return found
 
-    everywhere._openvino = opened
+    installed._openvino = opened
 
 
 def share_compiled(backend: Any) -> None:

@@ -79,7 +79,6 @@ class OnnxRuntime:
         # Planning which tensors share memory is quadratic in the nodes: 14 s for the gradient of an LSTM of 128 steps, else 1.4 s.
         # ResNet-50's relevance takes 2.6 GB for 8 images either way, and a run as long.
         options.enable_mem_reuse = False
-        exact_onnxruntime.compute_exactly(options, model)
         if self._config.hint == "throughput":
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors only
@@ -93,7 +92,7 @@ class OnnxRuntime:
         if self.provider != "CPUExecutionProvider":  # for the nodes that the provider does not support
             providers.append("CPUExecutionProvider")
         try:
-            session = self._ort.InferenceSession(model, options, providers=providers)
+            session = exact_onnxruntime.open_exactly(model, options, providers)
         except Exception as error:  # ONNX Runtime raises exception types that it does not document
             raise RuntimeFailure(f"ONNX Runtime can't open the graph on {self.provider}: {one_line(error)}") from error
         # ONNX Runtime only logs that a provider did not load, and goes on with the next one in the list.

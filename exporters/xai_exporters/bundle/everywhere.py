@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, NOISE, how_wrong, instability, said
 from xai_deploy.format.bundle import CHOICE, LOGITS, TARGET, Manifest, fused_method, role_at
-from xai_deploy.foundation import runtimes
-from xai_deploy.foundation.exact_openvino import compiled, compute_exactly, has_one_thread, needs_fixed_sizes
 
 from ..backward.precision import HALVES
 from ..cut.scores.logits import Logits
 from ..cut.scores.steps import quantisation_step
 from ..errors import GraphError, VerificationError
-from ..graph.measure import OnnxFile, open_session, openable, run, without_path
+from ..graph.measure import OnnxFile
 from ..passes.clean import CleanGraph
 from .beside import asked, beside, forward
 from .chosen import all_pinned, other_choice
 from .compared_scores import compare_scores, lists_apart
+from .installed import Arrays, Open, Runtime, exactly, installed
 from .moved import LogitsOf, moved_by_image, moved_by_scales
 from .rounding import Rounding
 
@@ -32,11 +31,10 @@ log = logging.getLogger(__name__)
 
 _LARGE = 0.05
 """The part of the largest logit from which on it is measured what rounding alone does to a network of integers."""
+_CODED = 1e-3
+"""The part of the largest logit that floats may be off by if weights alone are coded."""
 _OTHER_MAP = 0.5
 """The part of a map's largest value from which on codes that fall to the other side do not explain a difference."""
-
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-Open: TypeAlias = Callable[[OnnxFile, str], Callable[[Arrays], dict[str, NDArray[Any]]]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,10 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
     rounding = Rounding(manifest)
     first: NDArray[Any] | None = None
     chosen: Arrays = {}
-    for runtime, opened in (("ONNX Runtime without optimisations", exactly), *_runtimes()):
+    for runtime, opened, here in (
+        ("ONNX Runtime without optimisations", exactly, None),
+        *((here.name, here.opened, here) for here in installed()),
+    ):
         try:
             between, tail = _head_and_tail(opened, contents, manifest, image, chosen)
         except GraphError as error:
@@ -86,7 +87,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             contents = all_pinned(contents, manifest)  # from here on all graphs take these
             if not np.isfinite(first).all():
                 return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
-        if opened is exactly:
+        if here is None:
             continue
         moved = partial(_moved_by_rounding, contents, manifest, image, chosen)
         compare_scores(runtime, tail, reference, first, manifest, moved)
@@ -99,7 +100,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
                 continue  # the preprocessing is embedded: the graph does not take the head's input
             given = {**feeds, **beside(graph, len(image), manifest.scores.rows)}
             try:
-                results, how = _examine(opened, contents[graph.file], role, given, tail, manifest)
+                results, how = _examine(here, contents[graph.file], role, given, tail, manifest)
             except GraphError as error:
                 unverified.append(f"The {role} graph is not verified on {runtime}, which may not run it: {error}")
                 continue
@@ -111,16 +112,16 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
 
 
 def _examine(
-    opened: Open, model: OnnxFile, role: str, given: Arrays, tail: Arrays, manifest: Manifest
+    runtime: Runtime, model: OnnxFile, role: str, given: Arrays, tail: Arrays, manifest: Manifest
 ) -> tuple[Arrays, str | None]:
     """What a graph gives, and what is wrong with it."""
-    results = opened(model, f"the {role} graph")(given)
+    results = runtime.opened(model, f"the {role} graph")(given)
     tail = {**tail, LOGITS: manifest.graphs[role].weighed(tail[LOGITS])}
     fused = fused_method(role) is not None
     how = _how_wrong(results, tail, manifest, fused)
-    if how is None and opened is _openvino and manifest.logits_step and fused:
-        plain = _plain_openvino(model, f"the {role} graph", manifest.batch == "one")
-        how = _how_wrong_by_default(plain(given), results, tail, manifest)
+    if how is None and manifest.logits_step and fused:
+        plain = runtime.plain(manifest.batch == "one")(model, f"the {role} graph")
+        how = _how_wrong_by_default(plain(given), results, tail, manifest, runtime.right_with)
     return results, how
 
 
@@ -156,23 +157,25 @@ def with_precision(
     half = any(value.dtype in HALVES for node in clean.graph for value in node.outputs)
     extensions = manifest.extensions | ({HALF: "yes"} if half else {})
     step = quantisation_step(clean.graph, logits.value)
-    if step == 0:  # no network of integers; None: the logits have no step of their own
-        return replace(manifest, logits_step=step, extensions=extensions)
+    manifest = replace(manifest, logits_step=step or 0.0, extensions=extensions)
+    if step == 0 and not any(node.op_type == "DequantizeLinear" for node in clean.graph):
+        return manifest  # floats; None: the logits have no step of their own
     exact = _logits(exactly, contents, manifest, images)
     largest = float(np.abs(exact).max())
     if not np.isfinite(largest):
-        return replace(manifest, logits_step=step or 0.0, extensions=extensions)  # `verify` reports it
+        return manifest  # `verify` reports it
     step, noise = largest / 255 if step is None else step, 0.0
-    for runtime, opened in _runtimes():
+    for runtime in installed():
         try:
-            noise = max(noise, own := float(np.abs(_logits(opened, contents, manifest, images) - exact).max()))
+            own = float(np.abs(_logits(runtime.opened, contents, manifest, images) - exact).max())
         except GraphError as error:
-            log.warning("the rounding noise of %s is not measured: %s", runtime, error)
+            log.warning("the rounding noise of %s is not measured: %s", runtime.name, error)
             continue
-        if opened is _openvino:
-            fixed = clean.was_fixed or manifest.batch == "one"
-            plain = partial(_logits, partial(_plain_openvino, fixed=fixed), contents, manifest, images)
-            _warn_of_defaults(runtime, plain, exact, own + step, fixed)
+        noise = max(noise, own)
+        plain = partial(_logits, runtime.plain(clean.was_fixed or manifest.batch == "one"), contents, manifest, images)
+        _warn_of_defaults(runtime, plain, exact, own + max(step, _CODED * largest))
+    if step == 0:  # codes of weights alone
+        return manifest
     manifest = replace(manifest, logits_step=step)
     own = _moved_by_rounding(contents, manifest, images, {}) if noise > _LARGE * largest else 0.0
     extensions[NOISE] = said(noise, largest, own)
@@ -182,35 +185,32 @@ def with_precision(
     return manifest
 
 
-def _warn_of_defaults(
-    runtime: str, plain: Callable[[], NDArray[Any]], exact: NDArray[Any], near: float, fixed: bool
-) -> None:
-    """Warn if a runtime, as a program opens a file by default, does not compute this network of integers.
+def _warn_of_defaults(runtime: Runtime, plain: Callable[[], NDArray[Any]], exact: NDArray[Any], near: float) -> None:
+    """Warn if a runtime, as a program opens a file by default, does not compute this quantised network.
 
     Args:
-        runtime: Its name.
-        plain: Gives its logits.
+        runtime: The runtime.
+        plain: Gives its logits by default.
         exact: ONNX's.
         near: How far it is from them as we open it, and a quantisation step.
-        fixed: Whether the source takes one image at a time.
     """
-    advice = "Explanations are not concerned: we open it image by image, and without its low-precision transformations"
+    advice = f"Explanations are not concerned: {runtime.ours}"
     try:
         apart = float(np.abs(plain() - exact).max())
     except GraphError as error:
         log.warning(
-            "%s does not run this network of integers as it opens files by default. %s. (%s)", runtime, advice, error
+            "%s does not run this quantised network as it opens files by default. %s. (%s)", runtime.name, advice, error
         )
         return
     if apart > 3 * near:
         log.warning(
-            "%s computes this network of integers wrongly as it opens files by default: its logits are off by %.2g, and the "
-            "largest is %.2g. %s. Compare the outputs of your own file there%s",
-            runtime,
+            "%s computes this quantised network wrongly as it opens files by default: its logits are off by %.2g, and the "
+            "largest is %.2g. %s. Compare the outputs of your own file there, and open it with %s",
+            runtime.name,
             apart,
             np.abs(exact).max(),
             advice,
-            "" if fixed else ", and give it a fixed batch",
+            runtime.right_with,
         )
 
 
@@ -255,7 +255,7 @@ def _moved_by_rounding(
     if manifest.scores.rows is not None and manifest.scores.rows.chosen_inside:
         return moved_by_image(logits(exactly), parts, images, partial(lists_apart, manifest=manifest))
     by_scales = moved_by_scales(logits(exactly), parts, images) if manifest.logits_step else 0.0
-    return max(by_scales, moved_by_image(logits(_onnxruntime), parts, images))
+    return max(by_scales, moved_by_image(logits(next(installed()).opened), parts, images))
 
 
 def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest, fused: bool) -> str | None:
@@ -274,7 +274,9 @@ def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest, fused: bool) -
     return None
 
 
-def _how_wrong_by_default(plain: Arrays, results: Arrays, tail: Arrays, manifest: Manifest) -> str | None:
+def _how_wrong_by_default(
+    plain: Arrays, results: Arrays, tail: Arrays, manifest: Manifest, right_with: str
+) -> str | None:
     """As `_how_wrong`, for a fused graph of a network of integers as programs open it; its map may move by a code."""
     apart = 0.0
     for name in results.keys() - {output.name for output in manifest.outputs}:
@@ -283,95 +285,4 @@ def _how_wrong_by_default(plain: Arrays, results: Arrays, tail: Arrays, manifest
             apart = max(apart, float(np.abs(there - here).max() / np.abs(here).max()))
     moved = f"its map differs by {apart:.0%} from ONNX's" if not apart < _OTHER_MAP else None
     how = _how_wrong(plain, tail, manifest, fused=True) or moved
-    return (
-        None
-        if how is None
-        else f"{how}, as programs open files by default, and is right with LP_TRANSFORMS_MODE NO and a batch of 1"
-    )
-
-
-def _runtimes() -> Iterator[tuple[str, Open]]:
-    """Name and version of every runtime that is installed, and what opens a graph on its CPU."""
-    onnxruntime = runtimes.onnxruntime()
-
-    yield f"ONNX Runtime {onnxruntime.__version__}", _onnxruntime
-    try:
-        openvino = runtimes.openvino()
-    except ImportError:
-        return
-    yield f"OpenVINO {openvino.__version__.partition('-')[0]}", _openvino
-
-
-def exactly(model: OnnxFile, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-    """ONNX Runtime, operator by operator: QuantizeLinear and DequantizeLinear as ONNX defines them, floats in between."""
-    return _onnxruntime(model, what, optimise=False)
-
-
-def _onnxruntime(model: OnnxFile, what: str, optimise: bool = True) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-    session = open_session(model, what, optimise)
-    names = {source.name for source in session.get_inputs()}
-    return lambda feeds: run(session, {n: feeds[n] for n in names}, what)
-
-
-def _openvino(model: OnnxFile, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-    """OpenVINO as the backend opens it: numbers as ONNX defines them, a graph that quantises image by image."""
-    core, network = _read(model, what)
-    compute_exactly(core, ["CPU"])
-    one = needs_fixed_sizes(network)
-    if one:
-        _take_one(network)
-    function = _compiled(core, network, what)
-    if not one:
-        return function
-
-    def by_image(feeds: Arrays) -> dict[str, NDArray[Any]]:
-        used = {name for port in network.inputs for name in port.names} & feeds.keys()
-        rows = [
-            function({name: feeds[name][i : i + 1] for name in used})
-            for i in range(max(len(feeds[name]) for name in used))
-        ]
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-    return by_image
-
-
-def _plain_openvino(model: OnnxFile, what: str, fixed: bool) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-    """OpenVINO as a program opens a file by default, but in float32; `fixed`: one that takes a single image."""
-    core, network = _read(model, what)
-    if fixed:
-        _take_one(network)
-    return _compiled(core, network, what)
-
-
-def _take_one(network: Any) -> None:
-    network.reshape({port: [1, *port.partial_shape[1:]] for port in network.inputs})
-
-
-def _read(model: OnnxFile, what: str) -> tuple[Any, Any]:
-    """A core, and the graph as it reads it."""
-    core = runtimes.openvino().Core()
-    try:
-        return core, core.read_model(openable(model))
-    except Exception as error:  # the runtime's exception types are not documented
-        raise GraphError(f"OpenVINO can't open {what}: {_short(error, model)}") from None
-
-
-def _compiled(core: Any, network: Any, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-    try:
-        opened = compiled(core, network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}, has_one_thread(core, {}))
-    except Exception as error:
-        raise GraphError(f"OpenVINO can't open {what}: {_short(error, b'')}") from None
-    names = {name for port in opened.inputs for name in port.names}
-
-    def function(feeds: Arrays) -> dict[str, NDArray[Any]]:
-        try:
-            results = opened({name: value for name, value in feeds.items() if name in names})
-        except Exception as error:
-            raise GraphError(f"OpenVINO can't run {what}: {_short(error, b'')}") from None
-        return {name: np.array(results[port]) for port in opened.outputs for name in port.names}
-
-    return function
-
-
-def _short(error: Exception, model: OnnxFile) -> str:
-    return " ".join(without_path(str(error), model).split())[:300]
+    return None if how is None else f"{how}, as programs open files by default, and is right with {right_with}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xai_exporters.bundle import everywhere
+from xai_exporters.bundle import installed
 from xai_exporters.errors import GraphError, VerificationError
 
 from tests.support.compiled_once import compile_once
@@ -27,7 +27,7 @@ IMAGES = np.random.default_rng(0).standard_normal((2, *nets.SHAPE)).astype(np.fl
 
 def lying(monkeypatch: pytest.MonkeyPatch, what: str, output: str) -> None:
     """OpenVINO, which gives one output of one graph 1 % too large."""
-    honest = everywhere._openvino
+    honest = installed._openvino
 
     def opened(model: bytes, about: str) -> Any:
         function = honest(model, about)
@@ -38,7 +38,7 @@ def lying(monkeypatch: pytest.MonkeyPatch, what: str, output: str) -> None:
 
         return run
 
-    monkeypatch.setattr(everywhere, "_openvino", opened)
+    monkeypatch.setattr(installed, "_openvino", opened)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ def test_head_and_tail_wrong_on_one_runtime(tmp_path: Path, monkeypatch: pytest.
 def test_what_a_runtime_does_not_open_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, told: str
 ) -> None:
-    honest = everywhere._openvino
+    honest = installed._openvino
 
     def opened(model: bytes, about: str) -> Any:
         if about == what:
             raise GraphError(f"OpenVINO can't open {what}: END")
         return honest(model, about)
 
-    monkeypatch.setattr(everywhere, "_openvino", opened)
+    monkeypatch.setattr(installed, "_openvino", opened)
     [note] = [note for note in export_onnx(tmp_path, o.classifier()).notes if "verified" in note]
     assert re.fullmatch(
         rf"{told} verified on OpenVINO 20\S+, which may not run .*: OpenVINO can't open {what}: END", note
@@ -164,7 +164,7 @@ def test_tests_compile_the_same_bytes_once(tmp_path: Path) -> None:
         compiled.append(what)
         return lambda feeds: {"runs": len(feeds)}
 
-    fresh = SimpleNamespace(**{**vars(everywhere), "_openvino": openvino})
+    fresh = SimpleNamespace(**{**vars(installed), "_openvino": openvino})
     compile_once(fresh)
     (tmp_path / "b.onnx").write_bytes(b"b")
     for model, what in ((b"a", "one"), (b"a", "one"), (b"b", "one"), (tmp_path / "b.onnx", "one"), (b"a", "two")):

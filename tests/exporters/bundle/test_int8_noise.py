@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
-from xai_exporters.bundle import everywhere
+from xai_exporters.bundle import installed
 from xai_exporters.bundle.beside import noise_images
 from xai_exporters.bundle.verify import check_backward
 from xai_exporters.errors import GraphError, VerificationError
@@ -59,13 +59,13 @@ def test_recorded(tmp_path: Path) -> None:
 
 def test_a_noisy_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenVINO that is 0.06 off in head and tail: that is the noise, and it is allowed 1.25 times beside the step."""
-    honest = everywhere._openvino
+    honest = installed._openvino
 
     def opened(model: bytes, about: str) -> Any:
         function = honest(model, about)
         return lambda feeds: {n: v + 0.06 * (n == "logits") for n, v in function(feeds).items()}
 
-    monkeypatch.setattr(everywhere, "_openvino", opened)
+    monkeypatch.setattr(installed, "_openvino", opened)
     manifest = export_onnx(tmp_path, quantised(), roles=("gradient",)).manifest
     noise, largest = map(float, manifest.extensions[NOISE].split())
     assert noise == pytest.approx(0.06, abs=1e-4)
@@ -78,7 +78,7 @@ def test_a_runtime_that_is_wrong_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens: bool, batch: int | str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """OpenVINO as it is with int8 ViTs: far off, or an error, unless it is opened as the backend opens it. This is said."""
-    honest = everywhere._plain_openvino
+    honest = installed._plain_openvino
 
     def opened(model: Any, about: str, fixed: bool) -> Any:
         if not opens:
@@ -87,15 +87,15 @@ def test_a_runtime_that_is_wrong_by_default(
         function = honest(model, about, fixed)
         return lambda feeds: {n: v + 0.3 * (n == "logits") for n, v in function(feeds).items()}
 
-    monkeypatch.setattr(everywhere, "_plain_openvino", opened)
+    monkeypatch.setattr(installed, "_plain_openvino", opened)
     model = quantised()
     dim = model.graph.input[0].type.tensor_type.shape.dim[0]
     dim.CopyFrom(type(dim)(dim_value=1) if batch == 1 else type(dim)(dim_param="N"))
     done = export_onnx(tmp_path, model, roles=("gradient",))
     assert done.manifest.batch == "any"
-    said = "computes this network of integers wrongly as it opens files by default: its logits are off by 0.3"
-    assert (said if opens else "does not run this network of integers as it opens files by default") in caplog.text
-    assert ("give it a fixed batch" in caplog.text) == (opens and batch == "N")
+    said = "computes this quantised network wrongly as it opens files by default: its logits are off by 0.3"
+    assert (said if opens else "does not run this quantised network as it opens files by default") in caplog.text
+    assert ("and open it with LP_TRANSFORMS_MODE NO and a batch of 1" in caplog.text) == opens
     assert Explainer(done.path, "openvino").predict(IMAGES).shape == (2, 5)
 
 
@@ -104,13 +104,13 @@ def test_a_fused_graph_that_is_wrong_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, by: float
 ) -> None:
     """Programs open a fused graph by default: a map that moves by codes passes, another map is refused, as other scores are."""
-    honest = everywhere._plain_openvino
+    honest = installed._plain_openvino
 
     def opened(model: Any, about: str, fixed: bool) -> Any:
         function = honest(model, about, fixed)
         return lambda feeds: {n: v * (1 + by * (n == output)) for n, v in function(feeds).items()}
 
-    monkeypatch.setattr(everywhere, "_plain_openvino", opened)
+    monkeypatch.setattr(installed, "_plain_openvino", opened)
     if by < 0.5:
         assert "fused-grad-cam" in export_onnx(tmp_path, o.quantised("logits"), fuse=("grad-cam",)).manifest.graphs
         return
@@ -146,13 +146,13 @@ def on_borders(gain: float) -> onnx.ModelProto:
 
 def off_by(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
     """OpenVINO whose logits are off."""
-    honest = everywhere._openvino
+    honest = installed._openvino
 
     def opened(model: bytes, about: str) -> Any:
         function = honest(model, about)
         return lambda feeds: {n: v + by * (n == "logits") for n, v in function(feeds).items()}
 
-    monkeypatch.setattr(everywhere, "_openvino", opened)
+    monkeypatch.setattr(installed, "_openvino", opened)
 
 
 def test_rounding_that_decides(
@@ -196,13 +196,13 @@ def test_rounding_that_does_not_explain_it(
 
 
 def test_an_error_of_5_percent_is_found_at_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = everywhere._openvino
+    honest = installed._openvino
 
     def opened(model: bytes, about: str) -> Any:
         function, factor = honest(model, about), WRONG if about == "the gradient graph" else 1
         return lambda feeds: {n: v * (factor if n == "logits" else 1) for n, v in function(feeds).items()}
 
-    monkeypatch.setattr(everywhere, "_openvino", opened)
+    monkeypatch.setattr(installed, "_openvino", opened)
     with pytest.raises(VerificationError, match=r"gradient graph can't be used: OpenVINO 20\S+ computes it wrongly"):
         export_onnx(tmp_path, quantised(), roles=("gradient",))
     assert left_behind(tmp_path) == []

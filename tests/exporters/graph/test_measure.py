@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from xai_exporters.bundle import everywhere
+from xai_exporters.bundle import installed
 from xai_exporters.errors import GraphError
 from xai_exporters.graph.measure import open_session, run
 
@@ -24,13 +24,13 @@ def test_a_file_of_any_name_is_opened(tmp_path: Path) -> None:
     x = np.array([[-1, 0, 2]], np.float32)
     for given in (path, path.read_bytes()):
         np.testing.assert_array_equal(run(open_session(given, "a file"), {"image": x}, "it")["y"], [[0, 0, 2]])
-        np.testing.assert_array_equal(everywhere._openvino(given, "a file")({"image": x})["y"], [[0, 0, 2]])
+        np.testing.assert_array_equal(installed._openvino(given, "a file")({"image": x})["y"], [[0, 0, 2]])
 
 
 def test_a_message_names_no_temporary_folder(tmp_path: Path) -> None:
     path = tmp_path / "head.onnx"
     path.write_bytes(b"\x08\x08no graph")
-    for opened in (open_session, everywhere._openvino):
+    for opened in (open_session, installed._openvino):
         with pytest.raises(GraphError, match="can't open the head") as caught:
             opened(path, "the head")
         assert str(tmp_path) not in str(caught.value)

@@ -11,6 +11,7 @@ import onnxruntime
 import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from xai_deploy import Bundle, Explainer
 from xai_deploy.backends import Config, create
@@ -92,9 +93,9 @@ def test_provider_that_does_not_load(bundles: Bundles, monkeypatch: pytest.Monke
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     opened = onnxruntime.InferenceSession
 
-    def cpu_only(model: bytes, options: Any, providers: Any) -> Any:
+    def cpu_only(model: bytes, options: Any, providers: Any, **more: Any) -> Any:
         assert providers == [("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"}), "CPUExecutionProvider"]
-        return opened(model, options, providers=["CPUExecutionProvider"])
+        return opened(model, options, providers=["CPUExecutionProvider"], **more)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", cpu_only)
     for device in ("cuda", "CUDAExecutionProvider"):
@@ -193,6 +194,48 @@ def test_onnxruntime_does_not_quantise_activations(quantised: bool) -> None:
     wanted = x @ (codes * scale)
     got = np.asarray(create("onnxruntime", Config()).open(model).run({"x": x}, ["y"])["y"])
     assert np.abs(got - wanted).max() < 1e-6 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_onnxruntime_rounds_neither_float_weights_nor_once_for_twice(backend: str, batch: int) -> None:
+    """Where roundings surround a Conv or Gemm it would round their float weights; two roundings in a row it would merge."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "conv": rng.standard_normal((4, 3, 3, 3)),
+        "bias": rng.standard_normal(4),
+        "gemm": rng.standard_normal((4 * 49, 5)),
+    }
+    arrays = {name: np.float32(value) for name, value in weights.items()} | {"zero": np.uint8(120)}
+    nodes: list[Any] = []
+    now = "x"
+
+    def rounded(scale: float) -> None:
+        nonlocal now
+        arrays[name := f"scale{len(nodes)}"] = np.float32(scale)
+        nodes.append(helper.make_node("QuantizeLinear", [now, name, "zero"], [f"{now}/codes"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{now}/codes", name, "zero"], [f"{now}/rounded"]))
+        now += "/rounded"
+
+    rounded(0.02)
+    rounded(0.026)
+    nodes.append(helper.make_node("Conv", [now, "conv", "bias"], [now := "convolved"]))
+    rounded(0.1)
+    nodes += [
+        helper.make_node("Flatten", [now], ["flat"]),
+        helper.make_node("Gemm", ["flat", "gemm"], [now := "product"]),
+    ]
+    rounded(0.3)
+    x = rng.standard_normal((batch, 3, 9, 9)).astype(np.float32)
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("x", now)]
+    values[0] = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 9, 9])
+    graph = helper.make_graph(
+        nodes, "g", values[:1], values[1:], [numpy_helper.from_array(np.asarray(v), k) for k, v in arrays.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    evaluator: Any = ReferenceEvaluator(model)
+    [wanted] = evaluator.run(None, {"x": x})
+    got = np.asarray(create(backend, Config()).open(model.SerializeToString()).run({"x": x}, [now])[now])
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_openvino_compiles_at_most_twice(bundles: Bundles) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xai_exporters.sources.openvino_ir.translate import translate
 
 from xai_deploy.foundation import runtimes
+from xai_deploy.foundation.exact_onnxruntime import open_exactly
 
 ov = runtimes.openvino()
 import openvino.opset1 as o1  # noqa: E402
@@ -89,11 +90,7 @@ def agree(path: Path, x: NDArray[Any], tolerance: float = 1e-4) -> onnx.ModelPro
     want = core.compile_model(core.read_model(path), "CPU", _EXACT)([x])[0]
     model = ir.to_proto(translate(core.read_model(path), 1 << 30))
     onnx.checker.check_model(model)
-    options = runtimes.onnxruntime().SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it rounds weights to int8, too
-    session = runtimes.onnxruntime().InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_exactly(model.SerializeToString(), runtimes.onnxruntime().SessionOptions(), ["CPUExecutionProvider"])
     [name] = [i.name for i in session.get_inputs()]
     openvino = core.compile_model(core.read_model(model.SerializeToString()), "CPU", _EXACT)
     for got in (session.run(None, {name: x})[0], openvino([x])[0]):
