@@ -6,7 +6,8 @@ computes in half precision.
 
 In a network of integers they may differ by one quantisation step and the rounding noise of optimised runtimes. These round to other
 integers than ONNX's formulas do, and the differences add up, in MobileNetV2 to 4 steps. `xai-export` measures the noise (head and
-tail on each runtime against ONNX Runtime without optimisations) and records it in the manifest:
+tail on each runtime against ONNX Runtime without optimisations; at least what the nearest codes change if they fall to their other
+side) and records it in the manifest:
 
     allowed = step + 1e-3 largest + 1.25 noise max(1, largest / largest while it was measured)
 

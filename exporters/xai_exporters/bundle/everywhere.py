@@ -24,7 +24,7 @@ from .beside import asked, beside, forward
 from .chosen import all_pinned, other_choice
 from .compared_scores import compare_scores, lists_apart
 from .installed import Arrays, Open, Runtime, exactly, installed
-from .moved import LogitsOf, moved_by_image, moved_by_scales
+from .moved import NEARBY, LogitsOf, moved_by_image, moved_by_scales
 from .rounding import Rounding
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,8 @@ def with_precision(
 
     That is whether anything is in half precision, and for a network of integers the quantisation step of the logits and the
     noise of the installed runtimes. If the logits are floats after a quantised layer, 1/255 of their largest magnitude is used
-    as the step.
+    as the step. If no code fell to its other side on these images, the noise is what the nearest ones change there: on other images
+    they do.
     """
     half = any(value.dtype in HALVES for node in clean.graph for value in node.outputs)
     extensions = manifest.extensions | ({HALF: "yes"} if half else {})
@@ -178,6 +179,10 @@ def with_precision(
         return manifest
     manifest = replace(manifest, logits_step=step)
     own = _moved_by_rounding(contents, manifest, images, {}) if noise > _LARGE * largest else 0.0
+    if noise < step and not (manifest.scores.rows and manifest.scores.rows.chosen_inside):
+        noise = max(
+            noise, moved_by_scales(_logits_of(exactly, manifest, {}), _parts_of(contents, manifest), images, NEARBY)
+        )
     extensions[NOISE] = said(noise, largest, own)
     manifest = replace(manifest, extensions=extensions)
     if (unstable := instability(manifest)) is not None:
@@ -247,15 +252,21 @@ def _moved_by_rounding(
     contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any], chosen: Arrays
 ) -> float:
     """How far rounding moves the logits on ONNX Runtime, at most; as a share of the boxes if they are a list."""
-
-    def logits(opened: Open) -> LogitsOf:
-        return lambda graphs, x: _logits(opened, graphs, manifest, x, chosen)
-
-    parts = {name: contents[name] for name in (f"{role}.onnx" for role in manifest.parts)}
+    by_onnx, parts = _logits_of(exactly, manifest, chosen), _parts_of(contents, manifest)
     if manifest.scores.rows is not None and manifest.scores.rows.chosen_inside:
-        return moved_by_image(logits(exactly), parts, images, partial(lists_apart, manifest=manifest))
-    by_scales = moved_by_scales(logits(exactly), parts, images) if manifest.logits_step else 0.0
-    return max(by_scales, moved_by_image(logits(next(installed()).opened), parts, images))
+        return moved_by_image(by_onnx, parts, images, partial(lists_apart, manifest=manifest))
+    by_scales = moved_by_scales(by_onnx, parts, images) if manifest.logits_step else 0.0
+    return max(by_scales, moved_by_image(_logits_of(next(installed()).opened, manifest, chosen), parts, images))
+
+
+def _logits_of(opened: Open, manifest: Manifest, chosen: Arrays) -> LogitsOf:
+    """(Graphs, images) -> `_logits`."""
+    return lambda graphs, x: _logits(opened, graphs, manifest, x, chosen)
+
+
+def _parts_of(contents: Mapping[str, OnnxFile], manifest: Manifest) -> dict[str, OnnxFile]:
+    """Head and tail, by the names of their files."""
+    return {name: contents[name] for name in (f"{role}.onnx" for role in manifest.parts)}
 
 
 def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest, fused: bool) -> str | None:
