@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "tests" / "support" / "torchvision_schemas.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMAS = ROOT / "tests" / "support" / "torchvision_schemas.py"
 
 
 class NotInstalledError(Exception):
@@ -27,11 +29,38 @@ def make(folder: Path, requirements: tuple[str, ...]) -> Path:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     _run(sys.executable, "-m", "venv", str(folder))
-    _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
+    _run(*_pip(python), "install", *requirements)
     if any(requirement.startswith("torchvision==") for requirement in requirements):
         _register_schemas(python)
     done.write_text(wanted, encoding="utf-8")
     return python
+
+
+def built(folder: Path) -> Path:
+    """The wheel of xai-deploy, made from this source tree, in `folder`.
+
+    Raises:
+        NotInstalledError: pip refused.
+    """
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # setuptools would pack what lies there, too
+    _run(*_pip(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
+    return next(folder.glob("xai_deploy-*.whl"))
+
+
+def holding(folder: Path, packages: tuple[str, ...], wheel: Path) -> Path:
+    """The Python of an environment with these packages, `pinned`, and the wheel, which is installed anew.
+
+    Raises:
+        NotInstalledError: pip or venv refused.
+    """
+    python = make(folder, pinned(packages))
+    _run(*_pip(python), "install", "--no-deps", "--force-reinstall", str(wheel))
+    return python
+
+
+def pinned(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """The packages in the versions that this process has."""
+    return tuple(f"{name}=={version(name)}" for name in packages)
 
 
 def _register_schemas(python: Path) -> None:
@@ -41,6 +70,10 @@ def _register_schemas(python: Path) -> None:
     site = Path(_run(str(python), "-c", "import site; print(site.getsitepackages()[0])").strip())
     shutil.copy(SCHEMAS, site)
     (site / "torchvision_schemas.pth").write_text("import torchvision_schemas\n", encoding="utf-8")
+
+
+def _pip(python: Path | str) -> tuple[str, ...]:
+    return (str(python), "-m", "pip", "--quiet", "--disable-pip-version-check")
 
 
 def _run(*command: str) -> str:
