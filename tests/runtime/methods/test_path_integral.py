@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 
 from xai_deploy import Explainer
+from xai_deploy.backends.backend import Tensor
 from xai_deploy.errors import OptionError
+from xai_deploy.guarded_session import GuardedSession
 from xai_deploy.methods import create
 from xai_deploy.methods.path_integral import FIRST, At, Numbers, integrate
 
@@ -107,3 +111,30 @@ def test_a_budget_too_small_is_said(bundles: Bundles, caplog: pytest.LogCaptureF
 def test_refusals(options: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         create("integrated-gradients", options)
+
+
+def test_one_run_gives_the_logits_and_the_gradient(
+    bundles: Bundles, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of each graph's runs: the image is the path's last point, and its logits come from that point's run."""
+    explainer, x = (
+        Explainer(bundles("residual", gradients=True).path, backend, batch_size=3),
+        tiny.inputs("residual", 1),
+    )
+    explainer.explain(x, "gradient", 1)  # a graph's first run is compared with one of the tail
+    rows: Counter[str] = Counter()
+    run = GuardedSession.run
+
+    def counted(self: GuardedSession, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
+        rows[self._role] += max(tensor.shape[0] for tensor in feeds.values())
+        return run(self, feeds, fetch)
+
+    monkeypatch.setattr(GuardedSession, "run", counted)
+    found = explainer.explain(x, "integrated-gradients", 1, tolerance=0.01)
+    assert rows == {"input-gradient": found.diagnostics["passes"][0] / 2}
+    assert rows["input-gradient"] > FIRST, "some intervals are halved"
+    rows.clear()
+    explainer.explain(x, "integrated-gradients", 1, steps=4)
+    assert rows == {"input-gradient": 4 + 2}, (
+        "the logits of image and baseline come from that graph: no other is opened"
+    )
