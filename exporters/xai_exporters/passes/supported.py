@@ -29,6 +29,7 @@ _ADVICE = {  # the beginning of a domain -> its owner, and what to do
 
 
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+_LOSSES = ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 CHANCE = "draws random numbers: each run gives other scores; export the network in evaluation mode"
 
 
@@ -64,6 +65,11 @@ def require_standard_ops(model: ir.Model) -> None:
             raise GraphError(f"{place} is {node.domain}.{node.op_type}, {_advice(node.domain, node.op_type)}")
         if node.op_type in _RANDOM:
             raise GraphError(f"{place} is {node.op_type}, which {CHANCE}")
+        if node.op_type in _LOSSES:
+            raise GraphError(
+                f"{place} is {node.op_type}, a loss, which is for training; export the network in evaluation mode, "
+                "with its scores as the output"
+            )
         if node.op_type.startswith(("Sequence", "Optional")) or node.op_type in (
             "ConcatFromSequence",
             "SplitToSequence",

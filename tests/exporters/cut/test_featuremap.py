@@ -168,6 +168,30 @@ def test_sampling_moves_positions() -> None:
         find_grid(graph, sampled, "stn")
 
 
+def test_a_centre_that_is_cut_out_or_framed_keeps_its_places() -> None:
+    """It lies off the image's middle by as much as the border is wide; put back to the size, it lies where it was."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["features"], name="conv", kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("CumProd", ["features", "axis"], ["running"], name="running"),
+        helper.make_node("CenterCropPad", ["running", "wide"], ["framed"], name="frame", axes=[2, 3]),
+        helper.make_node("CenterCropPad", ["framed", "size"], ["back"], name="back", axes=[-2, -1]),
+        helper.make_node("GlobalAveragePool", ["back"], ["again"]),
+        helper.make_node("Flatten", ["again"], ["logits"]),
+    ]
+    constants = {
+        "w": np.ones((8, 3, 3, 3), np.float32),
+        "axis": np.array(2),
+        "wide": np.array([12, 15]),
+        "size": np.array([9, 11]),
+    }
+    graph = clean(graph_model(nodes, {"x": ["N", 3, 9, 11]}, constants, "logits", opset=26), None)
+    tensors = {str(v.name): v for v in values(graph)}
+    assert find_grid(graph, tensors["running"], "running").shape == (8, 9, 11)
+    assert find_grid(graph, tensors["back"], "back").shape == (8, 9, 11)
+    with pytest.raises(LayerError, match="covers a border around the image, the rows -1 to 11 of 9"):
+        find_grid(graph, tensors["framed"], "frame")
+
+
 def test_positions_through_a_gather_of_several_axes() -> None:
     """torch's `x[:, :, rows, columns]`, as the dynamo exporter writes it: the axes come first, GatherND takes from them."""
     rows, columns = np.meshgrid(np.arange(9), np.arange(11), indexing="ij")

@@ -63,9 +63,9 @@ def test_it_is_refused(grow: Callable[[o.Build, str], str], why: str) -> None:
 
 def test_what_crashes_is_not_called_large() -> None:
     b = o.Build()
-    x = b("RoiAlign", b.features(), b.weight(np.ones((1, 4), np.float32)), b.weight([0]))
+    x = b("RoiAlign", b.features(), b.weight(np.array([[0, 0, 99, 1]], np.float32)), b.weight([0]))
     with pytest.raises(
-        GraphError, match=r"^the network is not run: node 'roialign_.* takes 0 samples; .*; runtimes crash on that$"
+        GraphError, match=r"^the network is not run: node 'roialign_.* takes 99 samples; .*; runtimes crash on that$"
     ):
         clean(b.model(b.linear(b.pooled(x), out="scores")), None)
 

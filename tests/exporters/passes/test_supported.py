@@ -56,6 +56,16 @@ def test_chance(tmp_path: Path) -> None:
         export_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")))
 
 
+def test_a_loss(tmp_path: Path) -> None:
+    b = o.Build()
+    scores = b.linear(b.pooled(b.features()))
+    b("SoftmaxCrossEntropyLoss", scores, b.weight(np.zeros(1, np.int64)), out="loss", name="loss")
+    with pytest.raises(
+        GraphError, match=r"^node 'loss' is SoftmaxCrossEntropyLoss, a loss, which is for training; export "
+    ):
+        export_onnx(tmp_path, b.model("loss"))
+
+
 @pytest.mark.parametrize("op", ["SequenceAt", "SequenceInsert"])
 def test_lists(op: str, tmp_path: Path) -> None:
     """At a place that depends on the image; other lists are resolved (`sequences`)."""

@@ -54,6 +54,11 @@ def pooling(b: o.Build, x: str) -> str:
     return gap(b, b("AveragePool", b("Sigmoid", y), kernel_shape=[2, 2]), 6)
 
 
+def apart(b: o.Build, x: str) -> str:
+    """A pooling whose kernel has gaps takes whole maps: runtimes pad it by less than its kernel."""
+    return gap(b, b("MaxPool", b("Relu", b.conv(x, K, 6)), kernel_shape=[2, 2], dilations=[2, 2]), 6)
+
+
 def inception(b: o.Build, x: str) -> str:
     average = b("AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1)
     largest = b("MaxPool", x, kernel_shape=[3, 3], pads=[1] * 4)
@@ -102,7 +107,8 @@ def everything(b: o.Build, x: str) -> str:
 
 
 NETS: dict[str, Net] = {
-    net.__name__: net for net in (residual, pooling, inception, activations, strides, gate, flat, wide, everything)
+    net.__name__: net
+    for net in (residual, pooling, apart, inception, activations, strides, gate, flat, wide, everything)
 }
 
 

@@ -77,12 +77,13 @@ def _each(state: Positions, change: Callable[[Coordinates], Coordinates]) -> Pos
 
 @rule(
     "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization", "Cast", "CastLike", "Ceil",
-    "Celu", "Clip", "Cos", "Cosh", "CumSum", "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear", "Elu", "Equal", "Erf",
-    "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "Identity",
-    "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax",
-    "LpNormalization", "Max", "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu",
-    "Pow", "QuantizeLinear", "RMSNormalization", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin",
-    "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Trilu", "Where", "Xor",
+    "Celu", "Clip", "Cos", "Cosh", "CumProd", "CumSum", "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear", "Elu",
+    "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid", "HardSwish",
+    "Hardmax", "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Less",
+    "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "Max", "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod",
+    "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "QuantizeLinear", "RMSNormalization", "Reciprocal", "Relu", "Round", "Selu",
+    "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tan", "Tanh",
+    "ThresholdedRelu", "Trilu", "Where", "Xor",
 )  # fmt: skip
 def _elementwise(step: Step) -> Positions:
     return s.merged(step.states, step.rank)
@@ -303,6 +304,21 @@ def _pad(step: Step) -> Positions:
         else list(range(rank))
     )
     return _each(step.states[0], lambda a: _padded(a, axes, pads))
+
+
+@rule("CenterCropPad")
+def _centred(step: Step) -> Positions:
+    """The middle of an axis that is longer, and zeros on both sides of one that is shorter."""
+    wanted = step.ints(1, "shape")
+    if wanted is None:
+        return ()
+    rank = len(step.shape)
+    axes = [int(axis) % rank for axis in attribute(step.node, "axes", range(rank))]
+    over = [step.shape[axis] - size for axis, size in zip(axes, wanted, strict=True)]
+    cut = {a: slice(o // 2, o // 2 + n, 1) for a, o, n in zip(axes, over, wanted, strict=True) if o > 0}
+    pads = [max(-o, 0) // 2 for o in over] + [max(-o, 0) - max(-o, 0) // 2 for o in over]
+    inside = s.kept(_sliced(strand, cut, step.shape) for strand in step.states[0])
+    return _each(inside, lambda a: _padded(a, axes, pads))
 
 
 def _padded(a: Coordinates, axes: list[int], pads: list[int]) -> Coordinates:

@@ -196,6 +196,10 @@ def sweeps_of(node: ir.Node) -> tuple[Sweep, Sweep] | None:
         tuple(dilations) != (1, 1) or (any(pads) and not attribute(node, "count_include_pad", 0))
     ):
         return None
+    if node.op_type == "MaxPool" and any(
+        (k - 1) * d + 1 - s >= k for k, s, d in zip(kernel, strides, dilations, strict=True)
+    ):
+        return None  # runtimes pad a pooling by less than its kernel, and windows that lie side by side need more
     rows, columns = (Sweep(int(kernel[i]), int(strides[i]), int(pads[i]), int(dilations[i])) for i in (0, 1))
     return rows, columns
 

@@ -112,6 +112,16 @@ HARM: dict[str, tuple[bytes, bytes, str]] = {
         beside(n("RoiAlign", "a b i", "r", sampling_ratio=2), a=IMG, b=np.ones((1, 4), np.float32), i=ints(0)),
         "takes 100000 samples",
     ),
+    "RoiAlign by its length": (
+        beside(n("RoiAlign", "a b i", "r", output_width=2), a=IMG, b=np.array([[0, 0, 131, 3]], np.float32), i=ints(0)),
+        beside(n("RoiAlign", "a b i", "r", output_width=2), a=IMG, b=np.array([[9, 0, 0, 3]], np.float32), i=ints(0)),
+        "takes 66 samples",
+    ),
+    "RoiAlign of unknown length": (
+        beside(n("RoiAlign", "a b i", "r"), a=IMG, b=np.array([[0, 0, np.nan, 3]], np.float32), i=ints(0)),
+        beside(n("RoiAlign", "a b i", "r"), a=IMG, b=np.array([[0, 0, 5, 3]], np.float32), i=ints(0)),
+        r"as many samples as its regions are long \(sampling_ratio 0\), and these are not known before it runs; 1 to 64",
+    ),
     "MaxPool": (
         beside(n("MaxPool", "a", "r", kernel_shape=[30000, 30000], pads=[29999] * 4, strides=[20000] * 2), a=IMG),
         beside(n("MaxPool", "a", "r", kernel_shape=[3, 3]), a=IMG),

@@ -102,7 +102,7 @@ def _within(call: Call, indices: Known, sizes: NDArray[Any]) -> None:
 
 
 def check_counts(call: Call) -> None:
-    """Refuse a TopK whose k is above the size, and a RoiAlign whose number of samples is large or depends on the image (0).
+    """Refuse a TopK whose k is above the size, and a RoiAlign whose number of samples is large or depends on the image.
 
     Raises:
         Harmful: The node is one of these.
@@ -112,8 +112,33 @@ def check_counts(call: Call) -> None:
         k = [call.number("k", 0)] if call.opset < 10 else call.values(1) or [-1]
         if not 0 <= k[0] <= call[0].shape[axis]:
             raise Harmful(f"{call.node} takes the best {k[0]} of {call[0].shape[axis]}")
-    elif call.node.op == "RoiAlign" and not 1 <= call.number("sampling_ratio", 0) <= _MOST_SAMPLES:
-        raise Harmful(f"{call.node} takes {call.number('sampling_ratio', 0)} samples; 1 to {_MOST_SAMPLES} are allowed")
+    elif call.node.op == "RoiAlign":
+        if (samples := _samples(call)) is None:
+            raise Harmful(
+                f"{call.node} takes as many samples as its regions are long (sampling_ratio 0), and these are not known before it "
+                f"runs; 1 to {_MOST_SAMPLES} are allowed: export it with such a sampling_ratio"
+            )
+        if not 1 <= samples <= _MOST_SAMPLES:
+            raise Harmful(f"{call.node} takes {samples} samples; 1 to {_MOST_SAMPLES} are allowed")
+
+
+def _samples(call: Call) -> int | None:
+    """How many samples RoiAlign takes for each bin along an axis; None if its regions decide it, and are not known.
+
+    With a ratio of 0 they are as many as a bin of the longest region is pixels long.
+    """
+    ratio = call.number("sampling_ratio", 0)
+    if ratio:
+        return ratio
+    regions = call[1].values
+    if regions is None or not np.isfinite(regions).all():
+        return None
+    scale = call.node.attributes.get("spatial_scale", 1.0)
+    if not isinstance(scale, float):
+        return None
+    sizes = np.maximum(np.abs(regions[:, 2:] - regions[:, :2]).max(axis=0, initial=0), 1) * scale
+    bins = np.array([call.number("output_width", 1), call.number("output_height", 1)])
+    return int(min(np.ceil(np.abs(sizes) / np.maximum(bins, 1)).max(), 1 << 31)) or 1
 
 
 def check_axis(call: Call) -> None:
