@@ -65,6 +65,7 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
             {
                 "name": network.method,
                 "file": network.file,
+                "exactly": network.quantised,
                 "target": network.target,
                 "signed": network.signed,
                 "at_pixels": network.at_pixels,

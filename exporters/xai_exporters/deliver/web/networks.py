@@ -28,6 +28,7 @@ class PageNetwork:
         at_pixels: It goes back to the pixels.
         embedded: It takes images of any size, and preprocesses them.
         scores: The element type of the scores that it gives.
+        quantised: It has codes, whose numbers ONNX Runtime's optimiser changes.
     """
 
     method: str
@@ -37,6 +38,7 @@ class PageNetwork:
     at_pixels: bool
     embedded: bool
     scores: int
+    quantised: bool
 
     @property
     def file(self) -> str:
@@ -97,4 +99,5 @@ def _network(bundle: Bundle, method: str, data: bytes) -> PageNetwork:
         # only embedded preprocessing takes images of open height
         embedded=len(inputs[spec.name].shape.dim) == 4 and not inputs[spec.name].shape.dim[1].HasField("dim_value"),
         scores=outputs[scores.name].elem_type,
+        quantised=any(node.op_type == "DequantizeLinear" for node in model.graph.node),
     )

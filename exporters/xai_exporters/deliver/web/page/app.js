@@ -224,11 +224,12 @@ function listed(scores, target, count) {
 }
 
 /** Run a method for a class or number, with further inputs. */
-async function run(source, { name, file, target: takesTarget, signed, at_pixels: atPixels }, target, compared, more) {
+async function run(source, { name, file, exactly, target: takesTarget, signed, at_pixels: atPixels }, target, compared, more) {
   say(`Running ${name}.`);
   const { data, dims } = source.tensor;
   const question = {
     file,
+    exactly,
     keep: compared?.method ? 2 : 1,
     bytes: config.bytes,
     input: data,

@@ -1,7 +1,7 @@
 /**
  * Runs the networks beside the page, which stays responsive.
  *
- * In: {file, keep: how many networks stay loaded, bytes: size of each file, input, dims, dtype, names, target, more: further inputs
+ * In: {file, exactly, keep: how many networks stay loaded, bytes: size of each file, input, dims, dtype, names, target, more: further inputs
  * {name, type, data, dims}}.
  * Out: {loading: share of what is fetched}, then {seconds, first: the network's first run, scores, own: {data, dims} of the network's
  * own output, map, raw}, or {error}.
@@ -19,7 +19,7 @@ ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardware
 
 const loaded = new Map(); // file -> {session, runs}, the one used last at the end
 
-async function open(file, keep, bytes) {
+async function open(file, exactly, keep, bytes) {
   let network = loaded.get(file);
   loaded.delete(file);
   if (!network) {
@@ -30,10 +30,11 @@ async function open(file, keep, bytes) {
     const wanted = ort.env.wasm.wasmBinary ? [file] : [WASM, file];
     const files = await fetchAll(wanted, bytes);
     ort.env.wasm.wasmBinary ??= files.get(WASM);
-    const create = (graphOptimizationLevel) =>
-      ort.InferenceSession.create(new Uint8Array(files.get(file)), { executionProviders: ["wasm"], graphOptimizationLevel });
-    // The optimiser gives two nodes of some quantised networks one name, and then refuses its own graph
-    const session = await create("all").catch(() => create("disabled"));
+    const session = await ort.InferenceSession.create(new Uint8Array(files.get(file)), {
+      executionProviders: ["wasm"],
+      // The optimiser rounds float weights of quantised networks, merges two roundings into one, or refuses its own graph
+      graphOptimizationLevel: exactly ? "disabled" : "all",
+    });
     network = { session, runs: 0 };
   }
   loaded.set(file, network);
@@ -63,9 +64,9 @@ async function fetchAll(files, bytes) {
   return contents;
 }
 
-self.onmessage = async ({ data: { file, keep, bytes, input, dims, dtype, names, target, more } }) => {
+self.onmessage = async ({ data: { file, exactly, keep, bytes, input, dims, dtype, names, target, more } }) => {
   try {
-    const network = await open(file, keep, bytes);
+    const network = await open(file, exactly, keep, bytes);
     const feeds = { [names.input]: new ort.Tensor(dtype, input, dims) };
     if (names.target) feeds[names.target] = new ort.Tensor("int64", BigInt64Array.of(BigInt(target)), [1]);
     for (const { name, type, data, dims: sizes } of more) feeds[name] = new ort.Tensor(type, data, sizes);
