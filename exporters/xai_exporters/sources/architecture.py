@@ -113,6 +113,10 @@ def find_weights(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """
     weights = _state_dict(content)
     if weights is None:
+        if sets := _sets(content):
+            raise ArchitectureError(
+                f"{path}: several sets of weights in it ({', '.join(map(repr, sets[:4]))}); save one of them alone"
+            )
         keys = ", ".join(map(repr, list(content)[:8])) or "nothing"
         raise ArchitectureError(f"{path}: no state dict in it (it holds {keys}); looked under {', '.join(_NESTED)}")
     for prefix in _PREFIXES * 2:  # compiled inside DataParallel, or the other way round
@@ -122,14 +126,29 @@ def find_weights(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def holds_weights(content: Mapping[str, Any]) -> bool:
-    """Whether a file's content is a state dict, or holds one under a checkpoint's usual keys."""
-    return _state_dict(content) is not None
+    """Whether a file's content is a state dict, or holds one or several."""
+    return _state_dict(content) is not None or bool(_sets(content))
 
 
 def _state_dict(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The first mapping of names to tensors alone; what modules keep beside tensors is left out."""
-    states = map(_tensors, (content, *(content[key] for key in _NESTED if key in content)))
-    return next((state for state in states if state is not None), None)
+    """The first mapping of names to tensors alone: the content, under a usual key, or the only one under any other key."""
+    own = _tensors(content)
+    if own is not None:
+        return own
+    key = _taken(content)
+    return None if key is None else _tensors(content[key])
+
+
+def _taken(content: Mapping[str, Any]) -> str | None:
+    """The key of a checkpoint under which its weights are; None if there is none, or several that are not usual."""
+    sets = _sets(content)
+    usual = next((key for key in _NESTED if key in sets), None)
+    return sets[0] if usual is None and len(sets) == 1 else usual
+
+
+def _sets(content: Mapping[str, Any]) -> list[str]:
+    """The keys under which a checkpoint holds weights, in its order."""
+    return [key for key, value in content.items() if _tensors(value) is not None]
 
 
 def _tensors(candidate: Any) -> dict[str, Any] | None:
@@ -143,13 +162,13 @@ def _tensors(candidate: Any) -> dict[str, Any] | None:
 
 
 def _chosen(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """A line for people if a checkpoint holds further sets of weights with the same names: an average of them (EMA)."""
-    taken = next((key for key in _NESTED if key in content and _tensors(content[key]) is not None), None)
-    if taken is None or _tensors(content) is not None:
+    """A line for people if a checkpoint holds further sets of weights with the same names (EMA), or one under a rare key."""
+    taken = None if _tensors(content) is not None else _taken(content)
+    if taken is None:
         return ()
-    also = [key for key in content if key != taken and (_tensors(content[key]) or {}).keys() == content[taken].keys()]
+    also = [key for key in _sets(content) if key != taken and content[key].keys() == content[taken].keys()]
     if not also:
-        return ()
+        return () if taken in _NESTED else (f"The weights are those under {taken!r}.",)
     names = ", ".join(map(repr, also))
     return (f"The weights are those under {taken!r}; the file holds others of the same names under {names}.",)
 

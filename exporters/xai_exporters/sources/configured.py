@@ -40,7 +40,7 @@ def stated_by_module(module: Any) -> Stated | None:
     unsaid = []
     if interpolation not in _INTERPOLATIONS:
         unsaid.append(f"its interpolation {interpolation!r} is taken as bilinear")
-    if not square and crop < 1:
+    if not square and (crop < 1 or mode != "squash"):  # timm's "squash" of the whole image is a stretch
         unsaid.append(f"its crop ({mode}, {crop:g} of {size[0]} x {size[1]}) is taken as stretching")
     return Stated(
         (size[0], size[1]), fields, f"the network's own configuration ({_name(cfg)})", False, "; ".join(unsaid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickletools
 import re
 import shlex
 import zipfile
@@ -62,9 +63,23 @@ def describe(file: SourceFile) -> str | None:
         return "a tar archive; unpack it, and name the network in it"
     if head.startswith(b"PK"):
         return _archive(file.path)
-    if re.match(rb"\x80[\x02-\x05]", head):
+    if re.match(rb"\x80[\x02-\x05]", head) or _is_text_pickle(head):
         return f"a Python pickle, which runs code as it is read, so it is not opened; save a state dict, or {_TRAINING}"
     return _text(head) or _protobuf(head, file.path)
+
+
+def _is_text_pickle(head: bytes) -> bool:
+    """Whether a file begins as pickles of protocol 0 and 1, which have no magic number."""
+    if not re.match(rb"[c(\]}){L]", head):
+        return False
+    names = []
+    try:
+        for opcode, _, _ in pickletools.genops(head):
+            names.append(opcode.name)
+    except ValueError:  # the head is not all of it
+        pass
+    # ordinary text is seldom an instruction, let alone eight
+    return names[-1:] == ["STOP"] or len(names) >= 8
 
 
 def folder(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Preprocessing from transformers' preprocessor_config.json, by measuring what its image processor does.
 
 The processors of transformers spell the same steps in many ways, and some take steps of their own. So the file is not interpreted:
-the processor runs on a black, a white and two noisy images, and the manifest's preprocessing has to give the same numbers.
+the processor runs on a black, a white and three noisy images, and the manifest's preprocessing has to give the same numbers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ _LONGEST = 1_000_000  # bytes of the file
 _ROOM = 2 << 30
 """Bytes of addresses that a processor may take beside those of the process: one that cuts an image into tiles or patches takes the
 product of several numbers in the file."""
-_SHAPES = ((301, 403), (420, 283))
-"""(height, width) of the noisy images: landscape and portrait."""
+_SHAPES = ((301, 403), (420, 283), (187, 691))
+"""(height, width) of the noisy images: landscape, portrait, and one so long that a bound on the longer side shows."""
 _STEPS, _MEAN = 3.0, 0.5
 """Largest and mean difference of a resized pixel, in steps of 8 bits: the library's resize and ours round differently."""
+_EVEN = 1e-4
+"""Of the range; some resize floats, and the weights of a filter sum to 1 up to rounding."""
 _INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
 
@@ -102,7 +104,7 @@ def _largest(content: Any) -> float:
 
 
 def _images() -> Iterator[NDArray[np.uint8]]:
-    """A black and a white image, two of smooth noise: [h,w,3]."""
+    """A black and a white image, three of smooth noise: [h,w,3]."""
     yield np.zeros((*_SHAPES[0], 3), np.uint8)
     yield np.full((*_SHAPES[0], 3), 255, np.uint8)
     draw = np.random.default_rng(0)
@@ -126,7 +128,8 @@ def _expressed(processor: Any, results: list[NDArray[np.float64]], path: Path) -
     black, white, *noise = results
     _, height, width = black.shape
     low, high = black.mean(axis=(1, 2)), white.mean(axis=(1, 2))
-    if np.ptp(black, axis=(1, 2)).max() > 1e-6 or np.ptp(white, axis=(1, 2)).max() > 1e-6 or (high <= low).any():
+    uneven = max(np.ptp(black, axis=(1, 2)).max(), np.ptp(white, axis=(1, 2)).max())
+    if (high <= low).any() or uneven > _EVEN * (high - low).min():
         return None  # padded, or no linear normalisation
     std = 1 / (high - low)
     interpolation = _INTERPOLATIONS.get(int(getattr(processor, "resample", 2) or 0))

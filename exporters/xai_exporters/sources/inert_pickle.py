@@ -16,6 +16,10 @@ from typing import Any, ClassVar
 from .torch_export import import_torch, quiet
 
 
+class TextPickleError(pickle.UnpicklingError):
+    """A pickle of protocol 0, in which a tensor's storage has a text for a name."""
+
+
 class Inert:
     """Stands for an object of a class that was not imported."""
 
@@ -153,9 +157,14 @@ def _refuse(machine: Any) -> None:
     raise pickle.UnpicklingError("an instruction that no file of torch's has")
 
 
-# registered extensions, text ids, and buffers that are allocated before they are read
-for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID, pickle.BYTEARRAY8, pickle.NEXT_BUFFER):
+# registered extensions, and buffers that are allocated before they are read
+for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.BYTEARRAY8, pickle.NEXT_BUFFER):
     _Pickle.dispatch[_code[0]] = _refuse
+
+
+@_opcode(pickle.PERSID)
+def _text_storage(machine: Any) -> None:
+    raise TextPickleError("an instruction that no file of torch's has")
 
 
 def _tensor(storage: Any, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> Any:

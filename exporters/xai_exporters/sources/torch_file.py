@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 from ..errors import SourceError, UntrustedSourceError
 from ..request import Request
 from .architecture import holds_weights, network_from_weights
 from .consent import require_trust
-from .inert_pickle import read_inert
+from .inert_pickle import TextPickleError, read_inert
 from .pickled import bomb_in
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .torch_export import export_module, first_line, import_torch, quiet
 
-_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c"  # pickle of torch's magic number, before zip archives (torch < 1.6)
+_LEGACY = re.compile(rb"(\x80[\x02-\x05](\x95.{8})?\x8a\x0a\x6c\xfc\x9c|L119547037146038801333356L?\n)", re.DOTALL)
+"""The pickle of torch's magic number, with which files begin that are no zip archives (torch < 1.6, or asked for)."""
 
 
 def matches(file: SourceFile) -> bool:
     """A zip archive with data.pkl that is not TorchScript, or torch's old pickle."""
-    return ("data.pkl" in file.entries and "constants.pkl" not in file.entries) or file.head.startswith(_LEGACY)
+    return ("data.pkl" in file.entries and "constants.pkl" not in file.entries) or _LEGACY.match(file.head) is not None
 
 
 def load(file: SourceFile, request: Request) -> TrainedNetwork:
@@ -68,6 +70,10 @@ def _load_with_objects(file: SourceFile, request: Request, named: str) -> tuple[
     try:
         content = read_inert(file.path)
         weights = isinstance(content, dict) and holds_weights(content)
+    except TextPickleError:
+        raise SourceError(
+            f"{file.path}: written with pickle_protocol=0, of which torch itself reads nothing back; save it again without it"
+        ) from None
     except Exception:  # damaged, or no file of weights
         weights = False
     if request.trust_code:
@@ -78,7 +84,8 @@ def _load_with_objects(file: SourceFile, request: Request, named: str) -> tuple[
                 raise
     elif not weights:
         _require_trust(file, request, named)
-    return content, (f"Objects in the file ({named or 'of Python'}) were not loaded, only its weights.",)
+    objects = f"Objects in the file ({named}) were not loaded, only its weights."
+    return content, (objects if named else "Only the file's weights were loaded, no other objects.",)
 
 
 def _require_trust(file: SourceFile, request: Request, name: str) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 from xai_exporters import Request, export
-from xai_exporters.errors import ArchitectureError, UntrustedSourceError
-from xai_exporters.sources import load_source
+from xai_exporters.errors import ArchitectureError, SourceError, UntrustedSourceError
+from xai_exporters.sources import TrainedNetwork, load_source, torch_file
 from xai_exporters.sources.inert_pickle import Inert, read_inert
 from xai_exporters.sources.prefixes import without_prefix
+from xai_exporters.sources.source_file import SourceFile
 
 from .. import nets
 from ..checks import check_bundle, forward
@@ -77,6 +78,38 @@ def test_lightning(tmp_path: Path, net: torch.nn.Module, legacy: bool) -> None:
     assert "The weights are those under 'model._orig_mod.'; left out: loss.weight." in done.notes
     assert any("were not loaded, only its weights" in line for line in done.notes)
     check_bundle(done.path, forward(net))
+
+
+@pytest.mark.parametrize(("legacy", "protocol"), [(False, 1), (False, 4), (True, 1), (True, 3), (True, 5)])
+def test_every_protocol_of_pickles(tmp_path: Path, net: torch.nn.Module, legacy: bool, protocol: int) -> None:
+    source = tmp_path / "net.pth"
+    torch.save(net.state_dict(), source, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    content, _ = torch_file._load_with_objects(SourceFile.open(source), Request(source), "")
+    assert torch_file.matches(SourceFile.open(source))
+    for name, value in net.state_dict().items():
+        assert torch.equal(content[name], value)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_protocol_that_torch_can_not_read(tmp_path: Path, net: torch.nn.Module, legacy: bool) -> None:
+    torch.save(net.state_dict(), tmp_path / "net.pth", pickle_protocol=0, _use_new_zipfile_serialization=not legacy)
+    for trust in (False, True):
+        with pytest.raises(SourceError, match=r"net.pth: written with pickle_protocol=0, .*; save it again without it"):
+            load_source(Request(tmp_path / "net.pth", arch=nets.arch(nets.Plain), trust_code=trust))
+
+
+def test_weights_under_a_rare_key(tmp_path: Path, net: torch.nn.Module) -> None:
+    def load(content: Any) -> TrainedNetwork:
+        torch.save(content, tmp_path / "net.pth")
+        return load_source(Request(tmp_path / "net.pth", arch=nets.arch(nets.Plain), input_shape=nets.SHAPE))
+
+    weights = net.state_dict()
+    for key in ("params", "ema_state_dict"):
+        assert f"The weights are those under {key!r}." in load({"epoch": 3, key: weights, "loss": torch.ones(())}).notes
+    with pytest.raises(ArchitectureError, match=r"several sets of weights in it \('params', 'params_ema'\); save one"):
+        load({"params": weights, "params_ema": weights})
+    with pytest.raises(ArchitectureError, match=r"no state dict in it \(it holds 'ema'\)"):
+        load({"ema": {"shadow": list(weights.values())}})
 
 
 def test_objects_without_weights_need_trust(tmp_path: Path) -> None:

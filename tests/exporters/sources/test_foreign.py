@@ -65,6 +65,13 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         pickle.dumps({"a": 1}),
         "a Python pickle, which runs code as it is read, so it is not opened",
     ),
+    "pickle of texts": (
+        "net.pkl",
+        pickle.dumps({"a": [1] * 5000}, 0),
+        "a Python pickle, which runs code as it is read",
+    ),
+    "pickle without a number": ("net.pth", pickle.dumps({"a": 1}, 1), "a Python pickle, which runs code as it is read"),
+    "text that begins like one": ("net.txt", b"categories of the network\n(cat, dog)\n", "damaged, or no network"),
     "zip": ("net.zip", zipped("folder/readme.txt", "net.onnx"), "a zip archive with 'net.onnx' in it; unpack it"),
     "gzip": ("net.onnx.gz", b"\x1f\x8b\x08" + bytes(60), "a gzip archive; unpack it"),
     "tar": ("net.tar", tarred(), "a tar archive; unpack it"),

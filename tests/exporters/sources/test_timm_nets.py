@@ -65,6 +65,11 @@ def test_what_the_manifest_can_not_say_is_said() -> None:
     assert stated is not None
     assert "its interpolation 'lanczos' is taken as bilinear" in stated.ask
     assert "its crop (border, 0.9 of 64 x 64) is taken as stretching" in stated.ask
+    for mode, said in (("border", "its crop (border, 1 of 64 x 64) is taken as stretching"), ("squash", "")):
+        net.pretrained_cfg = {**net.pretrained_cfg, "crop_pct": 1.0, "crop_mode": mode, "interpolation": "bicubic"}
+        whole = stated_by_module(net)
+        assert whole is not None
+        assert whole.ask == said
 
 
 def test_weights_classes_and_image_size(tmp_path: Path) -> None:

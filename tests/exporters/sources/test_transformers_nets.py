@@ -102,6 +102,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
                      "rescale_offset": True, "do_normalize": False, "do_center_crop": False},
     "BGR": {"image_processor_type": "MobileViTImageProcessor", "size": {"shortest_edge": 72}, "crop_size": 64,
             "do_flip_channel_order": True},
+    "resized as floats": {"image_processor_type": "DINOv3ViTImageProcessor", "size": {"height": 48, "width": 48}},
     "no rescale": {"image_processor_type": "ViTImageProcessor", "size": 32, "do_rescale": False, "do_normalize": False},
 }  # fmt: skip
 
@@ -133,6 +134,9 @@ def test_preprocessing_is_transformers(tmp_path: Path, how: str) -> None:
         ({"image_processor_type": "DeiTImageProcessor", "size": 72, "crop_size": 64, "do_center_crop": True},
          "its steps are not those of a resize and a centre crop"),
         ({"image_processor_type": "ViTImageProcessor", "size": 32, "resample": 1}, "its steps are not those"),
+        # a bound on the longer side, which only long images show
+        ({"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 64, "longest_edge": 96}, "crop_size": 64},
+         "its steps are not those"),
         ({"image_processor_type": "ViTImageProcessor", "do_resize": False}, "it gives images of different sizes"),
         ({"image_processor_type": "ViTImageProcessor", "size": 10**6}, "it states an absurd size"),
         ({"image_processor_type": "Nothing"}, "ValueError"),
