@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .explained_network import ExplainedNetwork
-from .foundation.exits import printable
+from .foundation.printable import printable
 
 SHOWN = 3
 """How many images' captions a line names."""

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from .explainer import Explainer
 from .faithful import instability
 from .format.bundle import Manifest
-from .foundation.exits import printable
+from .foundation.printable import printable
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from . import explanation_files as _files
 from . import heatmap as _heatmap
 from . import volumes
 from .captions import SHOWN, caption, in_a_line
 from .detections import Detection
 from .errors import NotApplicableError, OptionError, SavedExplanationError, ShapeError
 from .explained_network import ExplainedNetwork
-from .foundation.exits import printable
 from .foundation.paths import path_of
+from .foundation.printable import printable
 from .layer_maps import LayerMaps, of_one_image
 from .pictures import OPACITY, Style, colorize, drawn, find_colormap, notebook
 from .pictures import draw as _draw
@@ -333,9 +332,11 @@ class Explanation:
         Raises:
             SavedExplanationError: The folder exists or can't be written, or an array holds no numbers.
         """
+        from . import explanation_files as files  # late: few programs save one
+
         small = {f"thumbnail-{i}": one for i, one in enumerate(self.thumbnails) if thumbnails and one is not None}
-        header = _files.Header(
-            format=_files.FORMAT,
+        header = files.Header(
+            format=files.FORMAT,
             method=self.method,
             options=self.options,
             seconds=self.seconds,
@@ -348,14 +349,14 @@ class Explanation:
             network=self.network,
             titles=self.titles,
             diagnostics=dict(self.diagnostics),
-            layers=tuple(_files.SavedLayer(one.layer, one.constant) for one in self.layers),
+            layers=tuple(files.SavedLayer(one.layer, one.constant) for one in self.layers),
             detections=self.detections,
             rows=self.rows,
         )
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         outputs = {f"output-{i}": output for i, output in enumerate(self.outputs.values())}
         layers = {f"layer-{i}": one.raw for i, one in enumerate(self.layers)}
-        _files.save(path_of(folder, "the folder", SavedExplanationError), header, arrays | outputs | small | layers)
+        files.save(path_of(folder, "the folder", SavedExplanationError), header, arrays | outputs | small | layers)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Explanation:
@@ -364,7 +365,9 @@ class Explanation:
         Raises:
             SavedExplanationError: The folder is missing, damaged, or no saved explanation.
         """
-        header, arrays = _files.load(path_of(folder, "the folder", SavedExplanationError))
+        from . import explanation_files as files
+
+        header, arrays = files.load(path_of(folder, "the folder", SavedExplanationError))
         return cls(
             **cast(Any, {name: arrays.get(name) for name in _ARRAYS}),
             outputs={name: arrays[f"output-{i}"] for i, name in enumerate(header.outputs)},

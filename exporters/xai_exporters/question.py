@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from xai_deploy.foundation.exits import printable
+from xai_deploy.foundation.printable import printable
 
 from .bundle.recipes import RECIPES, Unstated
 from .errors import PreprocessingError

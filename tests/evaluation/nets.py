@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from xai_deploy.format import bundle as b
 from xai_deploy.format.format1 import with_ports
 from xai_deploy.format.randomised import Randomised
-from xai_deploy.foundation.exits import printable
+from xai_deploy.foundation.printable import printable
 
 HEIGHT, WIDTH, CLASSES, CHANNELS = 16, 20, 5, 6
 Activation = Literal["softmax", "sigmoid", "none"]

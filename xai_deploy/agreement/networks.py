@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..explainer import Explainer
-from ..foundation.exits import printable
+from ..foundation.printable import printable
 from .compare import Explained
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, OptionError
 from ..format.bundle import Input, Manifest
-from ..foundation.exits import printable
 from ..foundation.options import options_of, read_spec, title_of
+from ..foundation.printable import printable
 from ..foundation.schema import type_hints
 from ..images import InputRange, image_files, is_archive
 from ..methods import create, methods

@@ -12,8 +12,8 @@ from pathlib import Path
 from ..benchmark import LeftOut, Report, Result, benchmark, plot
 from ..benchmark.plot import require_matplotlib
 from ..errors import InputError
-from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
+from ..foundation.printable import printable
 from ..images import SUFFIXES
 from . import examples
 from .arguments import parse_methods, with_segments

@@ -23,8 +23,8 @@ from ..beside import ByPath
 from ..caveats import Gives, gives, warn_of
 from ..errors import InputError, NotApplicableError, OptionError
 from ..foundation.arrays import array_digest
-from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
+from ..foundation.printable import printable
 from ..foundation.whole_files import write_whole
 from ..methods import applicable, create
 from ..methods.method import lacks

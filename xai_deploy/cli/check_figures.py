@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..agreement.compare import PRECISION, ImageAgreement, JudgedFigure, Limits, precisions
 from ..agreement.other_outputs import ious
-from ..foundation.exits import printable
+from ..foundation.printable import printable
 from .console import Parser, share
 
 _LOWEST = 5  # classes that are listed

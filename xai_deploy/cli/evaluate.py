@@ -13,9 +13,9 @@ from ..evaluation import report, session
 from ..evaluation.metrics import Column, metrics
 from ..evaluation.session import Results
 from ..evaluation.summary import Figure
-from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import Named
+from ..foundation.printable import printable
 from ..targets import Like, One
 from ..targets.kinds import parse_target
 from . import examples, merging

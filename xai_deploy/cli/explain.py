@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import backend_names, method_names
-from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import shortened
+from ..foundation.printable import printable
 from ..methods import methods
 from ..methods.across import EACH
 from . import examples

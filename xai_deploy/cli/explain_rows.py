@@ -26,10 +26,10 @@ from ..errors import InputError, NotPredictedError, OptionError, XaiError
 from ..evaluation.subjects import Subject, require_same_network
 from ..format.places import numbered, require_folder
 from ..foundation.cluster import Cluster, require_ray, spread
-from ..foundation.exits import printable
 from ..foundation.journal import Journal, Line
 from ..foundation.json_report import PRINTED, as_json, write_json
 from ..foundation.options import Named
+from ..foundation.printable import printable
 from ..foundation.progress import progress
 from ..foundation.tables import require_pyarrow, write_parquet
 from ..foundation.whole_files import whole_file, write_whole

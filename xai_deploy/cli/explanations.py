@@ -19,8 +19,8 @@ from ..answer import Answer
 from ..beside import of_commands, of_some
 from ..caveats import warn_of
 from ..errors import BackendNotInstalledError, InputError, NotPredictedError
-from ..foundation.exits import printable
 from ..foundation.json_report import as_json
+from ..foundation.printable import printable
 from ..foundation.progress import progress
 from ..images import Pixels, state
 from ..images.transparency import is_transparent

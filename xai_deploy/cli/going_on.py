@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..foundation.exits import printable
+from ..foundation.printable import printable
 
 
 class GoingOn:

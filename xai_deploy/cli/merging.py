@@ -13,8 +13,8 @@ from pathlib import Path
 from ..errors import InputError, OptionError, XaiError
 from ..evaluation.session import Results
 from ..evaluation.shards import Shard
-from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED
+from ..foundation.printable import printable
 from ..foundation.whole_files import write_whole
 from . import examples
 from .console import Parser

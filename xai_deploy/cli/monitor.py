@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
+from ..foundation.printable import printable
 from ..foundation.whole_files import write_whole
 from ..monitor import Length, Limits, Window, judge, of_files
 from ..monitor.prometheus import exposition

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, RecordsError
-from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
+from ..foundation.printable import printable
 from ..foundation.tables import require_pyarrow, write_csv, write_parquet
 from ..foundation.whole_files import whole_file
 from ..heatmap import heatmap

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..foundation.exits import printable
+from ..foundation.printable import printable
 from ..images import opencv
 
 Pixels = NDArray[np.uint8]

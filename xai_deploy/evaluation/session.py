@@ -19,10 +19,10 @@ from ..errors import ImageFileError, NotABundleError, OptionError, XaiError
 from ..explainer import Explainer
 from ..format.places import numbered, require_folder
 from ..foundation.cluster import Cluster, require_ray
-from ..foundation.exits import printable
 from ..foundation.journal import Journal, Line
 from ..foundation.options import Named
 from ..foundation.paths import path_of, paths_of
+from ..foundation.printable import printable
 from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange
 from ..targets import One

@@ -15,7 +15,7 @@ from ..caveats import warn_of
 from ..errors import XaiError
 from ..explainer import Explainer
 from ..format.randomised import step_of_name
-from ..foundation.exits import printable
+from ..foundation.printable import printable
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from typing import IO
 from ..errors import BundleError
 from ..format.bundle import Bundle
 from ..foundation import schema
-from ..foundation.exits import printable
+from ..foundation.printable import printable
 from ..foundation.whole_files import lock, write_whole
 from .private_folder import PRIVATE
 

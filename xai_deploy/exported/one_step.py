@@ -15,12 +15,11 @@ from ..errors import BundleError, CacheError, ModelFileError, NotABundleError, O
 from ..format.bundle import MANIFEST, Bundle, parse_manifest
 from ..format.plain_files import opened_plain
 from ..format.signature import TrustedKey
-from ..foundation.exits import printable
 from ..foundation.mistaken import ORDER, graph_file, is_bundle, is_image
 from ..foundation.paths import described, path_of
+from ..foundation.printable import printable
 from ..foundation.progress import step_line
 from ..version import __version__
-from . import program
 from .entry import Entry, last_use, made, remove
 from .options import METHODS, arguments_of, depends_on_place, flag
 from .private_folder import limit, private_folder
@@ -69,6 +68,8 @@ def open_bundle(
         raise SignatureError(
             f"{source}: a model file is not signed, and a trusted key was given; export it with xai-export --sign KEY.pem"
         )
+    from . import program  # late: a bundle needs no child process
+
     exporter = program.find(source)
     before = _identity(source)
     entry_name = _key(source, arguments, depends_on_place(options), program.version_of(exporter))
@@ -146,6 +147,8 @@ def _export(
 
     `before` is the `_identity` of the file whose content is in the entry's name.
     """
+    from . import program
+
     with step_line(shown) as show:
         report = program.run(exporter, source, arguments, out, lambda step: show(f"{source.name}: {step}"))
     if _identity(source) != before:

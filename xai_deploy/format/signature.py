@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendNotInstalledError, KeyFileError, SignatureError
-from ..foundation.exits import printable
 from ..foundation.paths import path_of
+from ..foundation.printable import printable
 
 SUFFIX = ".sig"
 LIMIT = 4 << 20  # bytes of a signature; that of a bundle with 1024 files has 300 kB

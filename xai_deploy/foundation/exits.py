@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from ..errors import XaiError
 from . import starting
 from .address import address
+from .printable import printable
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT
@@ -107,11 +108,6 @@ def run(program: str, work: Callable[[], int | None], interrupted: str = "interr
         return _fail(
             program, f"unexpected {type(error).__name__}: {str(error)[:300]} (-v shows where; please report it)"
         )
-
-
-def printable(text: str) -> str:
-    """The text with "?" for control characters and broken encodings, which could garble a terminal or a picture."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _open_streams() -> None:

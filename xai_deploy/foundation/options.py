@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import re
 import types
@@ -112,6 +111,8 @@ def shortened(text: str, most: int = 100) -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message about a name that is not among the known ones."""
+    import difflib  # late: only mistakes need it
+
     names = list(known)
     spellings = {_folded(one): one for one in names}
     close = difflib.get_close_matches(_folded(name), spellings, 1)

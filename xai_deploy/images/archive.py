@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from ..errors import ImageFileError
-from .parquet import Parquet
-from .tar import Tar
 
 Label: TypeAlias = int | str
+
+FILE_LIMIT = 1 << 30  # bytes of one image, in an archive or not
 
 
 class Archive(Protocol):
@@ -50,7 +50,19 @@ class Archive(Protocol):
         ...
 
 
-_KINDS: Mapping[str, Callable[[Path], Archive]] = {".tar": Tar, ".parquet": Parquet}
+def _tar(path: Path) -> Archive:
+    from .tar import Tar  # late, as below: few images lie in archives
+
+    return Tar(path)
+
+
+def _parquet(path: Path) -> Archive:
+    from .parquet import Parquet
+
+    return Parquet(path)
+
+
+_KINDS: Mapping[str, Callable[[Path], Archive]] = {".tar": _tar, ".parquet": _parquet}
 _COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)", re.IGNORECASE)
 _OPEN = 4  # archives whose indices are in memory at a time
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ImageFileError, ImageTooLargeError
 from ..foundation.tables import require_pyarrow
-from .tar import FILE_LIMIT
+from .archive import FILE_LIMIT
 
 _IMAGE = ("image", "img", "jpg", "jpeg", "png", "bytes", "content")
 _MASK = ("mask", "segmentation", "annotation")

@@ -25,7 +25,6 @@ from .jpeg import jpeg
 from .module import opencv
 from .png import png
 from .scale import InputRange, checked, to_8_bits
-from .tar import FILE_LIMIT
 from .tiff import tiff
 from .transparency import warn_of_transparency
 from .webp import webp
@@ -186,7 +185,7 @@ def contents(path: Path) -> bytes:
 
     Raises:
         ImageFileError: There is no such file, or it can't be read.
-        ImageTooLargeError: It is larger than `FILE_LIMIT`.
+        ImageTooLargeError: It is larger than `archive.FILE_LIMIT`.
     """
     try:
         if (inside := archive.split(path)) is not None:
@@ -197,8 +196,8 @@ def contents(path: Path) -> bytes:
             raise ImageFileError(f"{path}: is a bundle, not an image; {ORDER}")
         if not path.is_file():
             raise ImageFileError(f"{path}: " + ("not a plain file" if path.exists() else "no such file"))
-        if path.stat().st_size > FILE_LIMIT:
-            raise ImageTooLargeError(f"{path}: the file is larger than {FILE_LIMIT >> 20} MiB")
+        if path.stat().st_size > archive.FILE_LIMIT:
+            raise ImageTooLargeError(f"{path}: the file is larger than {archive.FILE_LIMIT >> 20} MiB")
         data = path.read_bytes()
     except OSError as error:
         raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import ImageFileError, ImageTooLargeError
+from .archive import FILE_LIMIT
 
-FILE_LIMIT = 1 << 30  # bytes of one image
 _BLOCK = 512
 _NAME_LIMIT = 1 << 16  # bytes of a long name or an extended header
 _LABEL_LIMIT = 1 << 16  # bytes of a .cls or .json file

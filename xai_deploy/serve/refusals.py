@@ -12,7 +12,7 @@ from ..errors import (
     NonFiniteOutputError,
     RecordsError,
 )
-from ..foundation.exits import printable
+from ..foundation.printable import printable
 
 BAD_REQUEST, NOT_FOUND, NOT_ALLOWED, SLOW_BODY, TOO_LARGE = 400, 404, 405, 408, 413
 UNFIT, TOO_MANY, BROKEN, NOT_READY = 422, 429, 500, 503

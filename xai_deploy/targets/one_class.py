@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -141,6 +140,8 @@ def _labelled(text: str, space: ScoreSpace) -> int:
         raise UnknownLabelError(
             f"label {quoted(text)}: this bundle has no labels; give a class index (0 to {space.classes - 1}){meant}"
         )
+    import difflib  # late: only mistakes need it
+
     close = _with_words(text, space.labels)[:3] or difflib.get_close_matches(text, space.labels, 3, cutoff=0.5)
     few = len(space.labels) <= _FEW
     what = "the nearest are" if close else "there are" if few else f"there are {len(space.labels)}, such as"

@@ -23,7 +23,7 @@ from xai_deploy.format.bundle import (
     TargetLayer,
 )
 from xai_deploy.format.rows import CHOICES, OBJECTNESS, ROWS
-from xai_deploy.foundation.exits import printable
+from xai_deploy.foundation.printable import printable
 from xai_deploy.version import __version__
 
 from ..cut.plan import Cut, side_tensors_of
