@@ -115,6 +115,7 @@ def test_export(case: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     kind, options = case
     done = export_onnx(tmp_path, network(kind, **options), split="layer_out", input_gradient=True)
     assert done.kind == "ONNX, codes of 4 and 16 bits in other forms"
+    assert done.manifest.logits_step > 0
     assert done.verified.framework is not None
     bundle = Bundle.open(done.path)
     for run in RUNNERS:
@@ -143,10 +144,12 @@ def test_weights_alone_are_held_to_rounding(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_codes_as_the_output(tmp_path: Path) -> None:
-    """A rounding of 16 bits at the end is no decision."""
+    """A rounding of 16 bits at the end is no decision; it is the step of the logits."""
     b = Codes(21)
     x = b.pair(b.linear(b.pooled(b.features())), 0.0005, 100, "uint16")
-    assert export_onnx(tmp_path, b.model(b("Identity", x, out="scores"), ir_version=10)).manifest.classes == 5
+    manifest = export_onnx(tmp_path, b.model(b("Identity", x, out="scores"), ir_version=10)).manifest
+    assert manifest.classes == 5
+    assert manifest.logits_step == np.float32(0.0005)
 
 
 @pytest.mark.parametrize(("bits", "inputs", "block"), [(4, 32, 16), (8, 32, 32), (4, 24, 16), (2, 32, 16)])
