@@ -244,7 +244,7 @@ def _quantised(model: Any) -> bool:
 
 
 def _run(model: Any, folder: Path) -> None:
-    """Every image alone, in float32; a network with a fixed batch takes no other.
+    """Every image alone, in float32; a network with a fixed batch of several takes each image as often.
 
     OpenVINO 2026.4 computes FakeQuantize wrongly if sizes are open, its range is one for all channels, and the operation before it
     has a constant for each channel: it fuses both and takes the first channel's range for all.
@@ -297,8 +297,18 @@ def _outputs(model: Any, values: Inputs) -> list[np.ndarray[Any, Any]]:
         for (whole, array), port in zip(used, compiled.inputs, strict=True)
     ]
     images = max(len(array) for whole, array in values if not whole)
-    rows = [_listed(compiled([array if whole else array[i : i + 1] for whole, array in typed])) for i in range(images)]
-    return [np.concatenate([row[i] for row in rows]) for i in range(len(compiled.outputs))]
+    batch = max([_batch(port) for (whole, _), port in zip(used, compiled.inputs, strict=True) if not whole], default=1)
+    rows = [
+        _listed(compiled([array if whole else np.repeat(array[i : i + 1], batch, 0) for whole, array in typed]))
+        for i in range(images)
+    ]
+    return [np.concatenate([row[i][: len(row[i]) // batch] for row in rows]) for i in range(len(compiled.outputs))]
+
+
+def _batch(port: Any) -> int:
+    """How many images an input takes at once; 1 if any number."""
+    size = port.get_partial_shape()[0]
+    return 1 if size.is_dynamic else int(size.get_length())
 
 
 def _save(arrays: list[np.ndarray[Any, Any]], path: Path) -> None:

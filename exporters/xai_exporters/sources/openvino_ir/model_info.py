@@ -6,6 +6,7 @@
 | `mean_values`, `scale_values` | pixels of 0 to 255: (x - mean) / scale, in the network's order of channels; without them x |
 | `reverse_input_channels` | images, BGR as OpenCV reads them, are reversed: the network takes RGB. Without it they stay BGR |
 | `resize_type` | `standard` (the default) stretches, `crop` crops the middle, `fit_to_window...` keeps the form and pads |
+| `pad_value` | the grey of the border, 0 without it; a letterbox of the manifest has 114, so that one alone is read |
 | `interpolation_mode` | LINEAR (the default), CUBIC, NEAREST; without antialias |
 | `intensity_mode` | `scale_to_unit` divides pixels of `input_dtype` u8 by `intensity_max_value` (255) first |
 | `embedded_processing` | the graph itself resizes and normalises; it takes pixels |
@@ -29,6 +30,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from xai_deploy.format.image_input import BORDER
+
 from ...errors import SourceError
 from ..source_file import TrainedNetwork
 from ..stated import Stated
@@ -37,11 +40,15 @@ from .first_steps import FirstSteps
 KEYS = (
     "labels", "mean_values", "scale_values", "reverse_input_channels", "resize_type", "interpolation_mode", "intensity_mode",
     "intensity_max_value", "input_dtype", "embedded_processing", "layout", "otx_version",
-    "multilabel", "hierarchical", "path_to_labels", "model_type",
+    "multilabel", "hierarchical", "path_to_labels", "model_type", "pad_value",
 )  # fmt: skip
 _NUMBERS = ("mean_values", "scale_values", "reverse_input_channels", "intensity_mode")
 _MOST = 100_000  # labels
 _LONGEST_LABEL = 1000  # characters
+_LEAST_SCALE, _LARGEST_NUMBER = (
+    1e-4,
+    1e6,
+)  # beyond, pixels of 8 bits become all alike, or too large for float16 and soon for float32
 _TRUE = ("yes", "true", "1")
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{0,12})?(?:[eE][-+]?\d{1,2})?"
 _WHERE = "the IR's model_info"
@@ -118,6 +125,10 @@ def _model_api(info: Mapping[str, str], image: tuple[int, int, int] | None) -> t
             None,
             f"{unused}scale_values is {_plain(info['scale_values'])[:40]!r}, and pixels are divided by numbers above 0.",
         )
+    if any(v < _LEAST_SCALE for v in std) or any(abs(v) > _LARGEST_NUMBER for v in (*mean, *std)):
+        key = "mean_values" if any(abs(v) > _LARGEST_NUMBER for v in mean) else "scale_values"
+        least = f"{_LEAST_SCALE:g} to {_LARGEST_NUMBER:g}" if key == "scale_values" else f"up to {_LARGEST_NUMBER:g}"
+        return None, f"{unused}{key} is {_plain(info[key])[:40]!r}, and pixels have numbers of {least}."
     channels = max(len(mean), len(std), image[0] if image else 3)
     own = image[0] if image else channels
     for key, values in (("mean_values", mean), ("scale_values", std)):
@@ -186,6 +197,9 @@ def _resize(info: Mapping[str, str], image: tuple[int, int, int] | None) -> tupl
         return "stretch", not own, _OWN if own else ""
     if kind == "crop" and image is not None and square:
         return image[1], not own, _OWN if own else ""
+    pad = _numbers(info.get("pad_value", ""), 0.0)
+    if kind == "fit_to_window_letterbox" and pad == (float(BORDER),):
+        return "letterbox", True, ""
     return "stretch", False, f"it resizes as {_plain(kind)[:40]!r}; here images are stretched"
 
 

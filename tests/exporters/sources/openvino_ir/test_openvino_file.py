@@ -189,6 +189,19 @@ def test_open_size(tmp_path: Path) -> None:
     assert [d.dim_value for d in dims][1:] == [3, 9, 11]
 
 
+def test_a_fixed_batch_of_several(tmp_path: Path) -> None:
+    """OpenVINO runs each image as often; the bundle takes one."""
+
+    def four(model: Any) -> Any:
+        model.reshape([4, *list(model.inputs[0].get_partial_shape())[1:]])
+        return model
+
+    done = exported(classifier(tmp_path, before=four))
+    assert done.batch_was_fixed
+    assert done.verified.framework is not None
+    assert done.verified.framework < 1e-4
+
+
 def test_real_files(shared_data: Path) -> None:
     """The same network as ONNX and as IR."""
     [path] = (shared_data / "weights" / "openvino_ir").glob("*.xml")
