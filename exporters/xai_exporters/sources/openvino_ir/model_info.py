@@ -45,10 +45,8 @@ KEYS = (
 _NUMBERS = ("mean_values", "scale_values", "reverse_input_channels", "intensity_mode")
 _MOST = 100_000  # labels
 _LONGEST_LABEL = 1000  # characters
-_LEAST_SCALE, _LARGEST_NUMBER = (
-    1e-4,
-    1e6,
-)  # beyond, pixels of 8 bits become all alike, or too large for float16 and soon for float32
+_LEAST_SCALE = 1e-4  # below, pixels of 8 bits become too large for float16, and soon for float32
+_LARGEST_NUMBER = 1e6  # above, they become all alike
 _TRUE = ("yes", "true", "1")
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{0,12})?(?:[eE][-+]?\d{1,2})?"
 _WHERE = "the IR's model_info"
