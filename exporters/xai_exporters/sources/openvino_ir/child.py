@@ -218,6 +218,10 @@ def _unround(model: Any, folder: Path, limit: int, numbers: Numbers) -> None:
     _run(model, folder)
 
 
+_GATHERED = re.compile(r"Gather_\d+(?:_|$)")
+_PLAIN_STEPS = ("Add", "Convert", "Divide", "Multiply", "Subtract", "Transpose")
+
+
 def _said(model: Any) -> dict[str, Any]:
     """`model_info` of rt_info: what OpenVINO's converters and Model API note."""
     info: dict[str, str] = {}
@@ -231,7 +235,27 @@ def _said(model: Any) -> dict[str, Any]:
         "quantised": _quantised(model),
         "drops": rounding.drops(model),
         "halves": _halves(model),
+        "merged": _merged_reversal(model),
     }
+
+
+def _merged_reversal(model: Any) -> bool:
+    """Whether the first convolution's weights have the name of a Gather: so OpenVINO calls them when it merges a reversal of channels
+    (PrePostProcessor's from BGR to RGB) into them. Converters of frameworks give weights the name of a parameter."""
+    if len(model.inputs) != 1:
+        return False
+    at = model.inputs[0]
+    while len(readers := list(at.get_target_inputs())) == 1:
+        node = readers[0].get_node()
+        if node.get_type_name() == "Convolution":
+            weight = node.input_value(1).get_node()
+            while weight.get_type_name() == "Convert":  # weights in float16
+                weight = weight.input_value(0).get_node()
+            return bool(_GATHERED.match(weight.get_friendly_name()))
+        if node.get_type_name() not in _PLAIN_STEPS:
+            return False
+        at = node.output(0)
+    return False
 
 
 def _halves(model: Any) -> bool:

@@ -34,6 +34,7 @@ class FirstSteps:
         integers: The input holds integers.
         replaced: Interpolation and antialias of a resize that the input's size replaces; None if there is none.
         layout: The input's layout that the file states; "" if it states none.
+        merged: OpenVINO has merged a reversal of the channels into the first layer's weights.
     """
 
     mean: tuple[float, ...] | None = None
@@ -43,6 +44,7 @@ class FirstSteps:
     integers: bool = False
     replaced: tuple[str, bool] | None = None
     layout: str = ""
+    merged: bool = False
 
     @property
     def scale(self) -> float | None:
@@ -61,6 +63,7 @@ class FirstSteps:
         """ "reversed channels, mean 10 20 30, scale 50 60 70"; "" if there are none."""
         parts = ["resize"] if self.resized else []
         parts += ["reversed channels"] if self.reversed else []
+        parts += ["channels reversed in the first layer's weights"] if self.merged else []
         for name, values in (("mean", self.mean), ("scale", self.divisor)):
             if values is not None:
                 several = values if len(set(values)) > 1 else values[:1]

@@ -162,7 +162,7 @@ def _by_graph(first: FirstSteps, info: Mapping[str, str], channels: int) -> Stat
         return None
     interpolation, antialias = first.replaced or ("bilinear", True)
     # a reversal is for images of OpenCV, which Model API takes, too; a network of its own takes RGB
-    color = "BGR" if (first.reversed or embedded) and "otx_version" not in info else "RGB"
+    color = "BGR" if (first.reversed or first.merged or embedded) and "otx_version" not in info else "RGB"
     fields = {
         "resize": "stretch",
         "interpolation": interpolation,

@@ -79,7 +79,10 @@ def load(given: Given, request: Request) -> TrainedNetwork:
 
     # int8 codes begin with a shift by 128, which is no preprocessing
     first = replace(
-        first_steps.FirstSteps() if signed else first_steps.read(model), replaced=said["resized"], layout=said["layout"]
+        first_steps.FirstSteps() if signed else first_steps.read(model),
+        merged=said["merged"],
+        replaced=said["resized"],
+        layout=said["layout"],
     )
     return model_info.read(
         said["model_info"],

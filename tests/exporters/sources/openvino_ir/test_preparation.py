@@ -194,12 +194,24 @@ def pixels(image: Any) -> None:
     image.preprocess().resize(ov.preprocess.ResizeAlgorithm.RESIZE_CUBIC).mean([110, 120, 130]).scale([50, 60, 70])
 
 
+def swapped(image: Any) -> None:
+    """Of plain pixels: OpenVINO merges the order of colours into the first convolution, whose weights then have a Gather's name."""
+    color = ov.preprocess.ColorFormat
+    image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(color.BGR)
+    image.preprocess().convert_color(color.RGB).convert_element_type(ov.Type.f32).mean([110, 120, 130])
+
+
 CASES: dict[str, tuple[Prepare, str, float]] = {  # steps, how they are said, the factor on an 8-bit pixel
     "floats": (floats, "mean 110 120 130", 1),
     "planes": (planes, "mean 127.5; it takes pixels of 0 to 255", 1),
     "unit": (unit, "mean 0.485 0.456 0.406; it takes pixels of 0 to 1", 1 / 255),
     "any size": (any_size, "mean 110 120 130; it takes pixels of 0 to 255", 1),
     "pixels": (pixels, "reversed channels, mean 130 120 110, scale 70 60 50; it takes pixels of 0 to 255", 1),
+    "swapped": (
+        swapped,
+        "channels reversed in the first layer's weights, mean 130 120 110; it takes pixels of 0 to 255",
+        1,
+    ),
 }
 
 
@@ -212,11 +224,11 @@ def test_steps_inside(name: str, tmp_path: Path) -> None:
     assert any(f"begins with steps of preprocessing, which stay in it: {text}" in note for note in done.notes)
     assert any("Preprocessing is that of the graph's first steps; the order of colours" in note for note in done.notes)
     assert spec.preprocess.assumed
-    assert spec.preprocess.color == ("BGR" if name == "pixels" else "RGB")
+    assert spec.preprocess.color == ("BGR" if name in ("pixels", "swapped") else "RGB")
     photo = np.random.default_rng(0).integers(0, 256, (45, 61, 3)).astype(np.uint8)
     if name not in ("any size", "pixels"):
         photo = photo[: spec.height, : spec.width]
-    given = photo[..., ::-1] if name == "pixels" else photo * np.float32(scale)
+    given = photo[..., ::-1] if name in ("pixels", "swapped") else photo * np.float32(scale)
     given = given[None] if spec.layout == "NHWC" else given[None].transpose(0, 3, 1, 2)
     core = ov.Core()
     compiled = core.compile_model(tmp_path / "ir" / "net.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
