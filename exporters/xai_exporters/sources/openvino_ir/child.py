@@ -240,8 +240,11 @@ def _said(model: Any) -> dict[str, Any]:
 
 
 def _merged_reversal(model: Any) -> bool:
-    """Whether the first convolution's weights have the name of a Gather: so OpenVINO calls them when it merges a reversal of channels
-    (PrePostProcessor's from BGR to RGB) into them. Converters of frameworks give weights the name of a parameter."""
+    """Whether the first convolution's weights have the name of a Gather.
+
+    OpenVINO calls them so when it merges a reversal of channels (PrePostProcessor's from BGR to RGB) into them. Converters of
+    frameworks give weights the name of a parameter.
+    """
     if len(model.inputs) != 1:
         return False
     at = model.inputs[0]
