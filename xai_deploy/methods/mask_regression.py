@@ -40,6 +40,7 @@ class Drawn:
     Args:
         enlarged: How grids become masks.
         seed: Of the masks that only models are asked about.
+        in_pairs: Each two masks seen are opposite: their sum is the same everywhere.
 
     Attributes:
         grids: Of the masks seen, [n,*cells].
@@ -47,8 +48,8 @@ class Drawn:
         coarse: Of the masks seen, [n,F].
     """
 
-    def __init__(self, enlarged: Enlarged, seed: int) -> None:
-        self._enlarged, self._seed = enlarged, seed
+    def __init__(self, enlarged: Enlarged, seed: int, in_pairs: bool = False) -> None:
+        self._enlarged, self._seed, self._in_pairs = enlarged, seed, in_pairs
         self.grids, self.offsets = enlarged.draw(np.random.default_rng(0), 0)
         self.coarse: Numbers = np.zeros((0, math.prod(enlarged.parts)))
 
@@ -91,23 +92,34 @@ class Drawn:
         """
         count = len(scores)
         coarse = self.coarse[:count]
-        spread = coarse.var(axis=1)
         if count == 1:  # which no model can be without
             model = None
         seen = scores if model is None else scores - scores.mean()
         left = seen if model is None else _CAUTION * model.residuals
-        error = float((left**2) @ spread) / count**2
+        error = self._chance(left)
         # What the mean of the masks seen varies over the parts, without what chance adds to it.
         whole = float((seen @ coarse / count).var())
-        signal = max(whole - float((seen**2) @ spread) / count**2, 0.05 * whole)
+        signal = max(whole - self._chance(seen), 0.05 * whole)
         return math.sqrt(error / max(signal, 1e-60)) if error else 0.0
 
     def _share(self, residuals: Numbers) -> float:
         """How much of the residuals' map is added: what it is beyond chance (positive part of James and Stein's estimator)."""
         coarse = self.coarse[: len(residuals)]
         whole = float((residuals @ coarse / len(residuals)).var())
-        chance = float((residuals**2) @ coarse.var(axis=1)) / len(residuals) ** 2
-        return max(0.0, 1 - _CHANCE * chance / max(whole, 1e-60))
+        return max(0.0, 1 - _CHANCE * self._chance(residuals) / max(whole, 1e-60))
+
+    def _chance(self, values: Numbers) -> float:
+        """The variance of the mean of value times mask over other draws of masks, as a mean over the parts.
+
+        Opposite masks are one draw: M - p of one is p - M of the other, so a pair adds the difference of its values.
+        """
+        count = len(values)
+        spread = self.coarse[:count].var(axis=1)
+        if self._in_pairs:
+            even = count // 2 * 2
+            alone = values[even:]  # of an odd number of masks, the last
+            values, spread = np.append(values[:even:2] - values[1:even:2], alone), spread[::2]
+        return float((values**2) @ spread) / count**2
 
     @cached_property
     def _others(self) -> tuple[Numbers, Index]:

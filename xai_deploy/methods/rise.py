@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from .. import resample
 from ..errors import OptionError
 from ..format.bundle import Manifest
+from .balanced_grids import balanced
 from .mask_regression import Drawn, Model
 from .method import (
     Array,
@@ -53,11 +55,14 @@ class Rise(Method):
             the logits, for any network.
         seed: Seed of the masks, 0 or more.
         estimate: "mean": equation 6. "regression" tends to the same map with about a third of the masks, see `mask_regression`.
+        draw: "independent" masks, as in the paper, or "balanced" ones: each mask is as likely as before, but they come in pairs
+            of opposite grids, from Hadamard matrices, see `balanced_grids`. About half as many are as good. It needs p = 0.5.
         tolerance: Draw masks until the relative error is at most this, 64 at a time, or for a regression from 256 on a quarter more
             at a time; each map gets as many as it needs.
 
     Raises:
-        OptionError: `masks` or `cells` below 1, `seed` below 0, `p` not between 0 and 1, or a tolerance that is not above 0.
+        OptionError: `masks` or `cells` below 1, `seed` below 0, `p` not between 0 and 1 (or not 0.5 for balanced masks), or a
+            tolerance that is not above 0.
     """
 
     masks: int = 4000
@@ -66,6 +71,7 @@ class Rise(Method):
     score: Score = "probability"
     seed: int = 0
     estimate: Literal["mean", "regression"] = "mean"
+    draw: Literal["independent", "balanced"] = "independent"
     tolerance: float | None = None
 
     shows: ClassVar[str] = "random masks, weighted by the score of the image under each"
@@ -80,6 +86,8 @@ class Rise(Method):
             raise OptionError("rise: masks and cells are at least 1, seed at least 0")
         if not 0 < self.p < 1:
             raise OptionError(f"rise: p is between 0 and 1, not {self.p}")
+        if self.draw == "balanced" and self.p != 0.5:
+            raise OptionError(f"rise: balanced masks show half of the cells: p is 0.5 for them, not {self.p}")
         check_tolerance("rise", self.tolerance)
 
     def why_not(self, manifest: Manifest) -> str | None:
@@ -90,14 +98,14 @@ class Rise(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("rise", self.score, forward)
         count, size = len(forward.x), forward.image_size
-        drawn = Drawn(Enlarged(size, self.cells, self.p), self.seed)
+        drawn = Drawn(Enlarged(size, self.cells, self.p), self.seed, in_pairs=self.draw == "balanced")
         told = [[_Told(np.zeros(size)) for _ in range(count)] for _ in seeds]
         seen = ScoresSeen("rise", self.score, seeds, count)
         looked = 0
-        rng = np.random.default_rng(self.seed)
+        draws = self._draws(np.random.default_rng(self.seed), *size)
         starts = self._starts(forward.batch_size)
         for start, end in forward.progress(starts, len(starts), "batches of rise"):
-            grids, corners = zip(*(self._grid(rng, *size) for _ in range(start, end)), strict=True)
+            grids, corners = zip(*islice(draws, end - start), strict=True)
             masks = np.stack([self._enlarged(*one, *size) for one in zip(grids, corners, strict=True)])
             drawn.add(np.stack(grids).astype(np.float64), np.array(corners))
             for image in range(count):  # all images get the same masks, so these are drawn once per batch
@@ -149,6 +157,16 @@ class Rise(Method):
             one.relative_error = drawn.relative_error(own, one.model)
             one.done = last or (self.tolerance is not None and one.relative_error <= self.tolerance)
 
+    def _draws(self, rng: np.random.Generator, *size: int) -> Iterator[tuple[Array, tuple[int, ...]]]:
+        """The grids, 1 where visible, and their offsets, without end."""
+        if self.draw == "independent":
+            while True:
+                yield self._grid(rng, *size)
+        for grid in balanced(rng, (self.cells,) * len(size)):
+            offset = self._offset(rng, size)
+            yield grid, offset
+            yield 1 - grid, offset
+
     def _mask(self, rng: np.random.Generator, *size: int) -> Array:
         """The next mask, [H,W] in [0,1]; masks are drawn one by one, so they do not depend on the batch size."""
         return self._enlarged(*self._grid(rng, *size), *size)
@@ -156,7 +174,10 @@ class Rise(Method):
     def _grid(self, rng: np.random.Generator, *size: int) -> tuple[Array, tuple[int, ...]]:
         """The next grid, 1 where visible, and its offset."""
         grid = (rng.random((self.cells,) * len(size)) < self.p).astype(np.float32)
-        return grid, tuple(int(rng.integers(side)) for side in self._sides(size))
+        return grid, self._offset(rng, size)
+
+    def _offset(self, rng: np.random.Generator, size: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(int(rng.integers(side)) for side in self._sides(size))
 
     def _sides(self, size: tuple[int, ...]) -> list[int]:
         """Pixels of a cell along each axis, rounded up."""

@@ -15,6 +15,9 @@ from skimage.transform import resize
 from xai_deploy import Explainer, method_names
 from xai_deploy.errors import NonFiniteOutputError, NotApplicableError, OptionError
 from xai_deploy.methods import create
+from xai_deploy.methods.balanced_grids import balanced
+from xai_deploy.methods.mask_regression import Drawn
+from xai_deploy.methods.rise_masks import Enlarged
 
 from ...evaluation.metrics import linear
 from .. import oracles, tiny
@@ -85,7 +88,7 @@ def test_authors_algorithm(bundles: Bundles, backend: str, kind: tiny.Kind, coun
         # rounding a masked pixel to 8 bits may fall on the other side of a half
         tolerance = np.abs(wanted).max() * (2e-4 if kind == "uint8" else 5e-6)
         for explanation, raw in zip(found, wanted, strict=True):
-            assert explanation.options == {**options, "estimate": "mean", "tolerance": None}
+            assert explanation.options == {**options, "estimate": "mean", "draw": "independent", "tolerance": None}
             assert explanation.raw.shape == (count, tiny.HEIGHT, tiny.WIDTH)
             np.testing.assert_allclose(explanation.raw, raw, rtol=0, atol=tolerance)
 
@@ -237,7 +240,8 @@ def test_one_class(tmp_path: Path, activation: Any) -> None:
         ({"estimate": "median"}, r"rise\.estimate: expected one of 'mean', 'regression'"),
         ({"score": "sigmoid"}, r"rise\.score: expected one of 'probability', 'logit', 'softmax'"),
         ({"masks": 2.5}, r"rise\.masks: expected int"),
-        ({"number": 3}, "rise: no option 'number'; it has masks, cells, p, score, seed, estimate, tolerance"),
+        ({"number": 3}, "rise: no option 'number'; it has masks, cells, p, score, seed, estimate, draw, tolerance"),
+        ({"draw": "balanced", "p": 0.3}, r"rise: balanced masks show half of the cells: p is 0\.5 for them, not 0\.3"),
     ],
 )
 def test_refusals(options: dict[str, object], message: str) -> None:
@@ -250,7 +254,7 @@ def test_networks_that_give_nan(bundles: Bundles) -> None:
         Explainer(bundles("nan").path, "onnxruntime").explain(tiny.inputs("nan", 1), "rise", 0, **FEW)
 
 
-def expected(net: tiny.Tiny, x: NDArray[Any], cells: int, p: float) -> Floats:
+def expected(net: tiny.Tiny, x: NDArray[Any], cells: int, p: float, score: str = "softmax") -> Floats:
     """The expectation of RISE's map of one image over all its masks, by enumeration: [classes,H,W]. scikit-image's masks."""
     step = [math.ceil(side / cells) for side in (tiny.HEIGHT, tiny.WIDTH)]
     total = np.zeros((tiny.CLASSES, tiny.HEIGHT, tiny.WIDTH))
@@ -262,7 +266,8 @@ def expected(net: tiny.Tiny, x: NDArray[Any], cells: int, p: float) -> Floats:
         )
         offsets = [(a, b) for a in range(step[0]) for b in range(step[1])]
         masks = np.stack([enlarged[a : a + tiny.HEIGHT, b : b + tiny.WIDTH] for a, b in offsets])
-        f = torch.softmax(net.logits((x[None] * masks[:, None]).astype(np.float32)), 1).numpy()
+        logits = net.logits((x[None] * masks[:, None]).astype(np.float32))
+        f = (logits if score == "logit" else torch.softmax(logits, 1)).numpy()
         total += share * np.tensordot(f.T, masks, 1) / len(offsets) / p
     return total
 
@@ -293,6 +298,62 @@ def test_regression_tends_to_the_same_map(bundles: Bundles, backend: str, p: flo
     assert rms[0] < rms[1]
     assert 0.6 * rms[0] < rms[2] < 2.5 * rms[0]
     assert 0.6 * rms[1] < rms[3] < 2.5 * rms[1]
+
+
+@pytest.mark.parametrize("score", ["probability", "logit"])
+def test_balanced_masks(bundles: Bundles, backend: str, score: str) -> None:
+    """No bias beside the enumeration, nearer to it than independent masks, and as near as the error says.
+
+    The score's constant cancels within a pair. Its differences do not, whatever their sign.
+    """
+    net, x = bundles("residual"), tiny.inputs("residual", 1)
+    truth = expected(net, x[0], 2, 0.5, score)[1]
+    explainers = [Explainer(net.path, backend, batch_size=size) for size in (5, 64)]
+    wrong: dict[str, list[Floats]] = {"independent": [], "balanced": []}
+    said = []
+    for seed in range(12):
+        for draw, errors in wrong.items():
+            found = explainers[1].explain(x, "rise", 1, masks=40, cells=2, seed=seed, draw=draw, score=score)
+            errors.append(found.raw[0] - truth)
+        said.append(found.diagnostics["relative_error"][0])
+    again = explainers[0].explain(x, "rise", 1, masks=40, cells=2, seed=11, draw="balanced", score=score)
+    np.testing.assert_allclose(again.raw, found.raw, atol=1e-5 * np.abs(truth).max())
+    rms = {draw: math.sqrt(np.mean([error.var() for error in errors])) for draw, errors in wrong.items()}
+    assert rms["balanced"] < 0.5 * rms["independent"]
+    assert float(np.mean(wrong["balanced"], axis=0).std()) < 2 * rms["balanced"] / math.sqrt(12)
+    assert 0.9 * rms["balanced"] < np.mean(said) * truth.std()
+
+
+def test_the_error_of_opposite_masks() -> None:
+    """An odd score says the same of both masks of a pair: the error is that of half as many, beside 400 other draws."""
+    rng, enlarged = np.random.default_rng(0), Enlarged((8, 10), 3, 0.5)
+    weights = rng.standard_normal(math.prod(enlarged.parts))
+    maps, said = [], []
+    for _ in range(400):
+        grids, offsets = enlarged.draw(rng, 20)
+        drawn = Drawn(enlarged, 0, in_pairs=True)
+        drawn.add(np.stack([grids, 1 - grids], 1).reshape(40, 3, 3), np.repeat(offsets, 2, axis=0))
+        scores = np.tanh(drawn.coarse @ weights)
+        maps.append(scores @ drawn.coarse / 40)
+        said.append(drawn._chance(scores))
+    # the variance over the parts, as `relative_error` takes it: without the map's mean
+    true = (np.array(maps) - np.mean(maps, axis=0)).var(axis=1).mean()
+    assert 0.85 * true < np.mean(said) < 1.15 * true
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 4), (2, 3, 3), (1, 1)])
+def test_balanced_grids(shape: tuple[int, ...]) -> None:
+    """Two cells are equal in half of a block; over blocks each grid of two cells is as frequent as any other."""
+    count, order = math.prod(shape), 1 << (math.prod(shape) - 1).bit_length()
+    drawn = balanced(np.random.default_rng(0), shape)
+    blocks = [np.stack([next(drawn) for _ in range(order)]).reshape(order, count) for _ in range(200)]
+    for block in blocks[:3]:
+        signs = 2 * block - 1
+        np.testing.assert_array_equal(signs.T @ signs, order * np.eye(count))
+    first = np.stack([block[0] for block in blocks])
+    assert np.abs(first.mean(axis=0) - 0.5).max() < 0.15
+    if count > 1:
+        assert np.abs(np.mean(first[:, 0] == first[:, -1]) - 0.5) < 0.15
 
 
 @pytest.mark.parametrize(("estimate", "tolerance"), [("mean", 0.3), ("regression", 0.06)])
