@@ -63,7 +63,7 @@ def measure(group: Group, case: Case, pythons: Mapping[str, Path | str]) -> tupl
         pythons: Adapter -> its environment's Python, or the reason why there is none.
 
     Returns:
-        One entry per adapter and job, and the versions of the packages that ran.
+        One entry per adapter and job, and the versions of the packages that ran, all if environments hold several of one.
     """
     entries: list[Entry] = []
     versions: dict[str, str] = {}
@@ -83,7 +83,9 @@ def measure(group: Group, case: Case, pythons: Mapping[str, Path | str]) -> tupl
                     entry.failed = str(error)
                 continue
             stack.callback(worker.close)
-            versions |= worker.versions
+            for package, own in worker.versions.items():
+                seen = versions.get(package, own).split(" and ")
+                versions[package] = " and ".join(seen if own in seen else [*seen, own])
             for entry in mine:
                 entry.failed = worker.failed.get(entry.job, "")
                 turns.append((worker, entry))
