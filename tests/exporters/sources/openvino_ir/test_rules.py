@@ -122,6 +122,9 @@ CASES: dict[str, Any] = {
     "attention": lambda x: o.scaled_dot_product_attention(x, o.exp(x), x),
     "causal attention": lambda x: o.scaled_dot_product_attention(x, o.exp(x), x, causal=True),
     "masked attention": lambda x: o.scaled_dot_product_attention(x, o.exp(x), x, floats(5, 5), f32(0.3)),
+    "attention of a scale from its sizes": lambda x: o.scaled_dot_product_attention(
+        x, o.exp(x), x, floats(5, 5), o.power(o.convert(o.slice(o.shape_of(x), ints(-1), ints(9), ints(1)), "f32"), f32(-0.5))
+    ),
     "attention of a boolean mask": lambda x: o.scaled_dot_product_attention(x, o.exp(x), x, c(np.tri(5, dtype=bool))),
     "cumulative sum": lambda x: o.cum_sum(x, c(np.int64(2)), False, True),
     "acos": lambda x: o.acos(o.clamp(x, -0.9, 0.9)),

@@ -51,13 +51,17 @@ def einsum(op: Ops, layer: Layer) -> ir.Value:
 
 @rule("ScaledDotProductAttention")
 def attention(op: Ops, layer: Layer) -> ir.Value:
-    """softmax(scale q k^T + mask) v (Vaswani et al. 2017); scale = 1 / sqrt(last size of q)."""
+    """softmax(scale q k^T + mask) v (Vaswani et al. 2017); scale = 1 / sqrt(last size of q), unless it is given.
+
+    OpenVINO fuses networks of torch's TorchScript exporter to it, whose scale is computed from the sizes of q.
+    """
     if len(layer) > 5:
         raise layer.refuse("attention with sinks is not known here")
     rank = len(layer.dims(1))
-    scale = 1 / math.sqrt(layer.sizes(0, len(layer.dims(0)) - 1)[0])
+    scale: float | ir.Value = 1 / math.sqrt(layer.sizes(0, len(layer.dims(0)) - 1)[0])
     if len(layer) > 4:
-        scale = float(layer.require(4, "scale").ravel()[0])
+        given = layer.constant(4)
+        scale = layer.x(4) if given is None else float(given.ravel()[0])
     keys = op.Transpose(layer.x(1), perm=[*range(rank - 2), rank - 1, rank - 2])
     scores = op.MatMul(op.Mul(layer.x(0), scale), keys)
     if layer.attr("causal", False):
