@@ -13,12 +13,15 @@ from .wire import field, fields
 _FLOAT, _INT32 = 1, 3
 
 
-def graph(net: Net, last: str = "Softmax", image: bool = True, pair: bool = False) -> bytes:
-    """A GraphDef; the last operator's type may be another one. The image may be missing, and there may be a second one, `other`."""
+def graph(net: Net, last: str = "Softmax", image: bool = True, pair: bool = False, variables: bool = False) -> bytes:
+    """A GraphDef; the last operator's type may be another one. The image may be missing, and there may be a second one, `other`.
+
+    The weights are constants, or variables (see `checkpoint`).
+    """
     images = [*(["image"] if image else []), *(["other"] if pair else [])]
-    return fields(1, [*(_image(net, name) for name in images), *_nodes(net, last, pair=pair)]) + field(
-        4, field(1, 1395)
-    )
+    return fields(
+        1, [*(_image(net, name) for name in images), *_nodes(net, last, pair=pair, variables=variables)]
+    ) + field(4, field(1, 1395))
 
 
 def calling(net: Net) -> bytes:
@@ -53,8 +56,10 @@ def _nodes(
     names: Mapping[str, str] | None = None,
     inputs: Mapping[str, str] | None = None,
     pair: bool = False,
+    variables: bool = False,
 ) -> list[bytes]:
     """The nodes; in a function, they and what they give are called otherwise. Of a pair the means of both images are subtracted."""
+    weight = _variable if variables else _constant
     kind = {"T": field(6, _FLOAT)}
     strides = field(1, fields(3, [1, 1, 1, 1]))
 
@@ -71,9 +76,9 @@ def _nodes(
 
     second = [*branch("other", "2"), node("apart", "Sub", ["mean", "mean2"], kind)] if pair else []
     return [
-        _constant((names or {}).get("filters", "filters"), net.filters),
+        weight((names or {}).get("filters", "filters"), net.filters),
         _constant((names or {}).get("axes", "axes"), np.array([1, 2], np.int32)),
-        _constant((names or {}).get("matrix", "matrix"), net.matrix),
+        weight((names or {}).get("matrix", "matrix"), net.matrix),
         *branch("image"),
         *second,
         node("linear", "MatMul", ["apart" if pair else "mean", "matrix"], kind),
@@ -81,8 +86,8 @@ def _nodes(
     ]
 
 
-def saved_model(net: Net, function: bool = False, pair: bool = False) -> bytes:
-    """A saved_model.pb whose weights are constants; the nodes lie in a function, or outside. `pair`: see `graph`."""
+def saved_model(net: Net, function: bool = False, pair: bool = False, variables: bool = False) -> bytes:
+    """A saved_model.pb; the nodes lie in a function, or outside. `pair`, `variables`: see `graph`."""
     image, scores = (-1, net.height, net.width, net.filters.shape[2]), (-1, net.matrix.shape[1])
     ends = [
         field(n, field(1, name) + field(2, field(1, f"{node}:0") + field(2, _FLOAT) + field(3, _shape(shape))))
@@ -97,7 +102,7 @@ def saved_model(net: Net, function: bool = False, pair: bool = False) -> bytes:
     return field(1, 1) + field(
         2,
         meta
-        + field(2, calling(net) if function else graph(net, pair=pair))
+        + field(2, calling(net) if function else graph(net, pair=pair, variables=variables))
         + field(5, field(1, "serving_default") + field(2, signature)),
     )
 
@@ -118,6 +123,10 @@ def _constant(name: str, array: Array) -> bytes:
     kind = _INT32 if array.dtype == np.int32 else _FLOAT
     tensor = field(1, kind) + field(2, _shape(array.shape)) + field(4, array.tobytes())
     return _node(name, "Const", [], {"dtype": field(6, kind), "value": field(8, tensor)})
+
+
+def _variable(name: str, array: Array) -> bytes:
+    return _node(name, "VariableV2", [], {"dtype": field(6, _FLOAT), "shape": field(7, _shape(array.shape))})
 
 
 def _shape(dims: Sequence[int]) -> bytes:
