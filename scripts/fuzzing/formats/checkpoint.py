@@ -31,7 +31,7 @@ def checkpoint(arrays: Mapping[str, Array]) -> tuple[bytes, bytes]:
 
 def _table(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
     """A block of entries, an empty block of metadata, the index of blocks, and the footer that says where both lie."""
-    data, handles = b"", []
+    data, handles = b"", list[bytes]()
     for content in (_block(entries), _block([]), b""):
         block = content or _block([(entries[-1][0] + b"~", handles[0])])
         handles.append(varint(len(data)) + varint(len(block)))

@@ -23,8 +23,8 @@ def seeds() -> list[bytes]:
 def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
     """Mostly the index; sometimes the numbers or the graph."""
     parts = data.split(_PARTS)
-    which = rng.choice((1, 1, 1, 1, 2, 0)) % len(parts)
-    parts[which] = mutate_bytes(parts[which], [], rng)
+    which = rng.choice((1, 1, 1, 1, 2, 0))
+    parts[which] = mutate_bytes(parts[which], [other.split(_PARTS)[which] for other in others], rng)
     return _PARTS.join(parts)
 
 
