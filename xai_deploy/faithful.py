@@ -76,6 +76,12 @@ def rounding(manifest: Manifest) -> dict[str, float]:
     return shares
 
 
+def percent(share: float) -> str:
+    """A share, 1 at most, as a number of percent of two digits: "0.57", "1.4", "100"."""
+    number = 100 * min(share, 1.0)
+    return f"{number:.2g}" if number < 99.5 else "100"
+
+
 def rounding_warning(name: str, share: float) -> str:
     """A sentence for users: what float32 decides."""
     if name == PRODUCTS:
@@ -83,7 +89,7 @@ def rounding_warning(name: str, share: float) -> str:
             "at this layer gradient times activation cancels out over the channels, because a normalisation reads it: maps of "
             "hires-cam hold rounding noise; take another method, or a layer after the normalisation"
         )
-    decided = f"{100 * share:.2g} % of their largest value"
+    decided = f"{percent(share)} % of their largest value"
     return (
         f"maps of the {name} graph are decided by rounding in float32 to {decided} (measured at export; the worst of some images "
         "of noise and of patterns)"

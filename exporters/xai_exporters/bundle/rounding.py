@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xai_deploy.faithful import HALF, PRODUCTS
+from xai_deploy.faithful import HALF, PRODUCTS, percent
 from xai_deploy.format.bundle import ACTIVATION, LOGITS, RELEVANCE, SALIENCY, TARGET, Manifest, at_level, fused_method
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -125,7 +125,7 @@ def why_unusable(role: str, share: float) -> str | None:
     """Why a graph can't be used because of rounding; None if it can."""
     if share < UNUSABLE:
         return None
-    decided = f"rounding in float32 decides {100 * min(share, 1.0):.2g} % of its largest value; take a layer nearer the scores"
+    decided = f"rounding in float32 decides {percent(share)} % of its largest value; take a layer nearer the scores"
     others = [f"--composite {SPLITTING}"] if RELEVANCE in role and SPLITTING not in role else []
     others += ["a gradient method"] if RELEVANCE in role else []
     return ", or ".join([decided, *others])

@@ -17,7 +17,7 @@ from xai_exporters.bundle.beside import patterned_images
 from xai_exporters.cli import main
 
 from xai_deploy import Explainer
-from xai_deploy.faithful import PRODUCTS, ROUNDING, rounding
+from xai_deploy.faithful import PRODUCTS, ROUNDING, percent, rounding
 
 from .. import onnx_nets as o
 from ..running import export_onnx
@@ -121,6 +121,11 @@ def test_advice() -> None:
     )
     assert measured.why_unusable("relevance-split-residuals", 0.3) == f"{advice}, or a gradient method"
     assert measured.why_unusable("relevance", 0.1) is None
+    shares = {0.0057: "0.57", 0.014: "1.4", 0.3: "30", 0.994: "99", 0.996: "100", 1.0: "100", 7.0: "100"}
+    assert {share: percent(share) for share in shares} == shares
+    assert str(measured.why_unusable("gradient", 1.0)).startswith(
+        "rounding in float32 decides 100 % of its largest value;"
+    )
 
 
 def test_shares() -> None:

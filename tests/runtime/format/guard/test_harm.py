@@ -46,6 +46,24 @@ def clipped(low: int, high: int, floats: bool = False) -> bytes:
     return bytes(model(nodes, constants, opset=21).SerializeToString())
 
 
+def grid(rows: int, columns: int, turned: bool = False, last: str = "Identity") -> bytes:
+    """The 80 000 positions of a grid, its rows and columns side by side, as torch writes an assignment to a slice."""
+    nodes = [
+        n("Expand", "a0 size", "b0"), n("Unsqueeze", "b0 end", "c0"),
+        n("Expand", "a1 size", "b1"), n("Unsqueeze", "b1 end", "c1"),
+        n("Concat", "c1 c0" if turned else "c0 c1", "i", axis=-1),
+        n(last, "i", "j"),
+        n("ScatterND", "z j u", "r"),
+        n("ReduceSum", "r", "s"),
+        n("Add", "x s"),
+    ]  # fmt: skip
+    constants: dict[str, Any] = {
+        "a0": np.arange(rows).reshape(rows, 1), "a1": np.arange(columns), "size": np.array([rows, columns]),
+        "end": np.array([-1]), "z": np.zeros((400, 200), np.float32), "u": np.zeros((rows, columns), np.float32),
+    }  # fmt: skip
+    return bytes(model(nodes, constants, opset=21).SerializeToString())
+
+
 HARM: dict[str, tuple[bytes, bytes, str]] = {
     "overflow": (
         beside(n("Div", "a b", "r"), a=ints(LOW), b=ints(-1)),
@@ -87,6 +105,10 @@ HARM: dict[str, tuple[bytes, bytes, str]] = {
         beside(n("ScatterND", "a i u", "r"), a=X, i=np.zeros((30_000, 2), np.int64), u=np.zeros(30_000, np.float32)),
         r"too many constant positions to check \(compute the file's constants first, as torch.onnx.export does with dynamo=True\)",
     ),
+    "ScatterND, a grid": (grid(401, 200), grid(400, 200), "too many constant positions to check"),
+    "ScatterND, a grid turned": (grid(400, 200, turned=True), grid(400, 200), "too many constant positions to check"),
+    "ScatterND, a grid of columns": (grid(400, 201), grid(400, 200), "too many constant positions to check"),
+    "ScatterND, a grid computed": (grid(400, 200, last="Neg"), grid(400, 200), "too many constant positions to check"),
     "ScatterElements": (
         beside(n("ScatterElements", "a i u", "r", axis=1), a=X, i=ints(4).reshape(1, 1), u=floats(1).reshape(1, 1)),
         beside(n("ScatterElements", "a i u", "r", axis=1), a=X, i=ints(3).reshape(1, 1), u=floats(1).reshape(1, 1)),

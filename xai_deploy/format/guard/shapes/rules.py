@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -22,6 +22,10 @@ class Harmful(Exception):
     """A node on which runtimes crash, or ask for all memory."""
 
 
+Bounds: TypeAlias = tuple[Any, Any]
+"""int64 of no axis, or [last]."""
+
+
 @dataclass(slots=True)
 class Known:
     """What is known of a tensor.
@@ -33,7 +37,7 @@ class Known:
         exact: Whether the sizes are exact.
         constant: Whether it depends on no input, or only on the shapes of inputs: a runtime computes it as it loads the graph.
         work: Multiplications for each of its elements.
-        bounds: The least and the largest number that it can hold, if a Clip of whole numbers says so; else None.
+        bounds: The least and the largest whole number that it can hold, see `bounds.bounds_of`; None if they are not known.
         range: The least and the largest value of each entry, if it is small and holds sizes that are bounded; see `ranges`.
     """
 
@@ -43,7 +47,7 @@ class Known:
     exact: bool = True
     constant: bool = False
     work: int = 0
-    bounds: tuple[int, int] | None = None
+    bounds: Bounds | None = None
     range: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     @property
