@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..graph.reading import before_rounding, stored_of
+from ..graph.reading import before_rounding, signals, stored_of
 from ..passes.clean import CleanGraph
 
 _FUSED = ("LayerNormalization", "RMSNormalization")
@@ -28,7 +28,7 @@ def is_normalised(clean: CleanGraph, value: ir.Value) -> bool:
     while (node := before_rounding(value).producer()) is not None:
         if node.op_type in _FUSED:
             return True
-        inputs = _signals(node)
+        inputs = signals(node)
         if node.op_type in ("Div", "Mul") and len(node.inputs) == len(inputs) == 2:
             pairs = [tuple(inputs)] if node.op_type == "Div" else [tuple(inputs), tuple(inputs[::-1])]
             return any(_normalises(clean, x, factor) for x, factor in pairs)
@@ -36,11 +36,6 @@ def is_normalised(clean: CleanGraph, value: ir.Value) -> bool:
             return False
         value = inputs[0]
     return False
-
-
-def _signals(node: ir.Node) -> list[ir.Value]:
-    """The inputs of a node that are no constants, stored in floats or in codes."""
-    return [v for v in node.inputs if v is not None and stored_of(v) is None]
 
 
 def _along_channels(node: ir.Node) -> bool:
@@ -56,7 +51,7 @@ def _normalises(clean: CleanGraph, x: ir.Value, factor: ir.Value) -> bool:
         return False
     sources, rooted, value = {before_rounding(x), *_centred(x)}, False, factor
     while (node := before_rounding(value).producer()) is not None:
-        inputs = {before_rounding(v) for v in _signals(node)}
+        inputs = {before_rounding(v) for v in signals(node)}
         rooted = rooted or node.op_type in _ROOTS
         if len(inputs) != 1 or (node.op_type not in _UNARY and node.op_type not in _SUMS):
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -61,6 +62,52 @@ def stored_of(value: ir.Value | None) -> NDArray[Any] | None:
     if array is None and node is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
         return stored_of(node.inputs[0])
     return array
+
+
+def numbers_of(value: ir.Value | None) -> NDArray[Any] | None:
+    """As `constant_of`; also the numbers of a constant that is stored in codes, (codes - zero point) scale."""
+    array, node = constant_of(value), None if value is None else value.producer()
+    if array is not None or node is None or node.op_type != "DequantizeLinear":
+        return array
+    codes, scale = _codes_of(node.inputs[0]), constant_of(node.inputs[1])
+    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.int8)
+    if codes is None or scale is None or zero is None or attribute(node, "block_size", 0):
+        return None
+    scale, zero = (_along(array, codes, node) for array in (scale.astype(np.float64), zero.astype(np.float64)))
+    numbers: NDArray[Any] = ((codes.astype(np.float64) - zero) * scale).astype(np.float32)
+    return numbers
+
+
+def _codes_of(value: ir.Value | None) -> NDArray[Any] | None:
+    """The codes of a constant: stored as such, or written as QuantizeLinear of floats."""
+    array, node = constant_of(value), None if value is None else value.producer()
+    if array is not None or node is None or node.op_type != "QuantizeLinear":
+        return array
+    x, scale, zero = constant_of(node.inputs[0]), constant_of(node.inputs[1]), np.zeros((), np.uint8)
+    if len(node.inputs) > 2:
+        given = constant_of(node.inputs[2])
+        if given is None or given.dtype.kind not in "iu" or given.dtype.itemsize > 2:
+            return None
+        zero = given
+    if x is None or scale is None or attribute(node, "block_size", 0):
+        return None
+    limits = np.iinfo(zero.dtype)
+    moved = np.rint(x / _along(scale, x, node)) + _along(zero.astype(np.float64), x, node)
+    codes: NDArray[Any] = np.clip(moved, limits.min, limits.max)
+    return codes
+
+
+def _along(numbers: NDArray[Any], whole: NDArray[Any], node: ir.Node) -> NDArray[Any]:
+    """A scale or zero point in the shape in which it meets a tensor: one number, or one for each place along an axis."""
+    if numbers.size == 1:
+        return numbers.reshape(())
+    axis = int(attribute(node, "axis", 1)) % whole.ndim
+    return numbers.reshape([-1 if i == axis else 1 for i in range(whole.ndim)])
+
+
+def signals(node: ir.Node) -> list[ir.Value]:
+    """The inputs of a node that are no constants, stored in floats or in codes."""
+    return [v for v in node.inputs if v is not None and stored_of(v) is None]
 
 
 def before_rounding(value: ir.Value) -> ir.Value:

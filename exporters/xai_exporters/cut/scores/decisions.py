@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ...errors import GraphError
-from ...graph.reading import STRAIGHT, WRITTEN, constant_of, data_inputs
+from ...graph.reading import STRAIGHT, WRITTEN, numbers_of, signals
 
 _INDEX = "the number of the class that {op} chose"
 _DECIDED = "decisions or rounded values of {op}, which small changes of an image almost never change"
@@ -78,7 +78,7 @@ def _decision(output: ir.Value) -> str | None:
             continue
         if _says_nothing(node):
             continue
-        sources = data_inputs(node)
+        sources = signals(node)
         if node.op_type not in _FOLLOWED or not sources:
             return None
         spread = spread or node.op_type in _SPREAD
@@ -93,7 +93,7 @@ def _says_nothing(node: ir.Node) -> bool:
         return True
     if node.op_type in ("Sub", "Div"):
         return node.inputs[0] is node.inputs[1]  # x - x, x / x
-    constants = [array for x in node.inputs if (array := constant_of(x)) is not None]
+    constants = [array for x in node.inputs if (array := numbers_of(x)) is not None]
     return node.op_type == "Mul" and any(not array.any() for array in constants)  # x * 0
 
 

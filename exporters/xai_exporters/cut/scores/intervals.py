@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...graph.measure import Measured
-from ...graph.reading import attribute, constant_of
+from ...graph.reading import attribute, numbers_of
 
 Interval: TypeAlias = tuple[float, float]
 
@@ -61,7 +61,7 @@ class Intervals:
         if value is None:
             return ANY
         if value not in self._known:
-            constant = constant_of(value)
+            constant = numbers_of(value)
             if constant is not None:
                 numbers = constant.size and constant.dtype.kind in "fiu"
                 self._known[value] = (float(constant.min()), float(constant.max())) if numbers else ANY
@@ -172,7 +172,7 @@ def _sum(node: ir.Node, each: Interval, shapes: Measured) -> Interval:
 
 def _linear(node: ir.Node, each: Interval, bias: Interval, shapes: Measured) -> Interval:
     """x W + b for a constant W: each column's worst case. If x is a Softmax, x W is a mean of weights, because x sums to 1."""
-    weight = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    weight = numbers_of(node.inputs[1]) if len(node.inputs) > 1 else None
     if weight is None or weight.ndim != 2 or not all(map(math.isfinite, each)):  # 0 * inf would be NaN
         return ANY
     if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1):

@@ -26,7 +26,7 @@ import onnx_ir as ir
 from xai_deploy.format.bundle import LOGITS, Activation, Explained, Output
 
 from ...errors import GraphError, RequestError
-from ...graph.reading import attribute, constant_of, data_inputs, descendants
+from ...graph.reading import attribute, descendants, numbers_of, signals
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
 from .dense import find_dense
@@ -201,10 +201,10 @@ def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:
         return node.inputs[0]
     if not factors or node.op_type not in ("Mul", "Div"):
         return None
-    data = data_inputs(node)
+    data = signals(node)
     if len(data) != 1 or (node.op_type == "Div" and data[0] is not node.inputs[0]):
         return None
-    [factor] = [constant_of(v) for v in node.inputs if v is not data[0]]
+    [factor] = [numbers_of(v) for v in node.inputs if v is not data[0]]
     return data[0] if factor is not None and factor.size == 1 and factor.reshape(-1)[0] > 0 else None
 
 
@@ -309,7 +309,7 @@ def _by_probes(
 def _is_linear(clean: CleanGraph, own: ir.Value, node: ir.Node) -> bool:
     """Whether a tensor is a linear layer's unbounded result: these are plain logits, which need not be run."""
     if node.op_type in ("Add", "Sub"):  # the bias
-        data = data_inputs(node)
+        data = signals(node)
         node = (data[0].producer() if len(data) == 1 else None) or node
     return node.op_type in _LINEAR and Intervals(clean.shapes).of(own)[1] == float("inf")
 
@@ -319,7 +319,7 @@ def _before(own: ir.Value) -> Iterator[ir.Value]:
     seen, pending = {own}, [own]
     for value in pending:
         node = value.producer()
-        for source in data_inputs(node) if node is not None else ():
+        for source in signals(node) if node is not None else ():
             if source not in seen and len(seen) <= _NEAR:
                 seen.add(source)
                 pending.append(source)

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from xai_deploy.format.bundle import Activation
 
 from ...graph.emit import Emitter
-from ...graph.reading import constant_of, data_inputs
+from ...graph.reading import numbers_of, signals
 from ...passes.clean import CleanGraph
 from .intervals import Intervals
 from .probing import Probes
@@ -90,7 +90,7 @@ def _combination(own: ir.Value, bounds: Intervals, probes: Probes, near: Collect
         node = value.producer()
         if node is None or node.op_type not in _AFFINE or len(seen) > _NODES:
             return None
-        sources = data_inputs(node)
+        sources = signals(node)
         if not sources or (node.op_type in ("Mul", "Div") and not _scales(node, sources)):
             return None
         if not _keeps_shares(node, sources):
@@ -109,7 +109,7 @@ def _keeps_shares(node: ir.Node, sources: list[ir.Value]) -> bool:
     """Whether a node's result is a mean of its inputs, except for a positive factor."""
     if node.op_type in ("Sub", "Neg"):
         return False
-    constants = [array for x in node.inputs if x not in sources and (array := constant_of(x)) is not None]
+    constants = [array for x in node.inputs if x not in sources and (array := numbers_of(x)) is not None]
     if node.op_type in ("Add", "Sum", "Mean"):
         return all(not array.any() for array in constants)
     if node.op_type in ("Mul", "Div"):
