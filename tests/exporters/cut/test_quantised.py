@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -116,7 +117,7 @@ def test_numbers_in_codes(written: bool, axis: int | None) -> None:
     several = axis is not None
     scale = rng.uniform(0.1, 1, (2, 3)[axis or 0] if several else ()).astype(np.float32)
     zero = rng.integers(-9, 9, scale.shape).astype(np.int8)
-    pair, more = ["scale", "zero"], {"axis": axis} if several else {}
+    pair, more = ["scale", "zero"], dict[str, Any](axis=axis) if several else {}
     values = (
         rng.standard_normal((2, 3)).astype(np.float32) * 90
         if written
@@ -127,8 +128,9 @@ def test_numbers_in_codes(written: bool, axis: int | None) -> None:
     weights = [numpy_helper.from_array(a, n) for a, n in ((values, "w"), (scale, "scale"), (zero, "zero"))]
     graph = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info("y", 1, [2, 3])], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-    [want] = ReferenceEvaluator(model).run(None, {})
+    [want] = np.asarray(ReferenceEvaluator(model).run(None, {}))
     got = numbers_of(ir.from_proto(model).graph.outputs[0])
+    assert got is not None
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
