@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import exact_onnxruntime, runtimes
-from ..foundation.heap import give_back_after_opening
+from ..foundation.heap import give_back_freed
 from .backend import Config, DeviceTensor, HostTensor, Session, Tensor, backends, one_line, to_host
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class OnnxRuntime:
         # bytes, which are as large as the weights: ResNet-18's head takes 54 MB without them, 99 MB with them.
         session.disable_fallback()
         session._model_bytes = None
-        give_back_after_opening(len(model))
+        give_back_freed(len(model))
         if self._cuda:
             return BoundSession(session, "cuda", self._index)
         return HostSession(session)

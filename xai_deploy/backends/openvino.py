@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
 from ..foundation.exact_openvino import compiled, compute_exactly, has_cpu, has_one_thread, needs_fixed_sizes
-from ..foundation.heap import give_back_after_opening
+from ..foundation.heap import give_back_freed
 from ..foundation.shared_constants import SharedConstants
 from .backend import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
@@ -165,7 +165,7 @@ class OpenVinoSession:
                 f"OpenVINO on {self._device} computes in {' and '.join(sorted(precisions))} instead of {wanted!r}; "
                 "give a precision that the device has"
             )
-        give_back_after_opening(self._size)
+        give_back_freed(self._size)
         return opened
 
 

@@ -34,6 +34,7 @@ from xai_deploy.format.bundle import (
     fused_method,
     role_at,
 )
+from xai_deploy.foundation.heap import give_back_freed
 from xai_deploy.probabilities import probabilities
 
 from ..errors import BatchError, GraphError, VerificationError
@@ -84,9 +85,10 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     tensors = {output.name: output.tensor for output in manifest.outputs}
     expected, chosen = _expected(source, manifest, images)
     levels = range(len(manifest.layers))
-    sessions = _sessions(bundle, bool(chosen))
+    sessions: dict[str, Any] = {}
 
     def parts(x: NDArray[Any], level: int = 0, rows: slice = slice(None)) -> tuple[Arrays, Arrays]:
+        sessions.update({} if sessions else _sessions(bundle, bool(chosen)))
         own = {name: places[rows] for name, places in chosen.items()}
         return forward(
             manifest, lambda role, feeds: run_taken(sessions[role], {**feeds, **own}, f"the {role}"), x, level
@@ -125,6 +127,8 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     named = {name: together[tensor] for name, tensor in tensors.items()}
     moved = partial(moved_by_rounding, lambda x, name: parts(x)[1][tensors[name]], images)
     further = further_of(network.proto.graph, network_inputs(manifest, images), spec.name)
+    sessions.clear()  # the framework holds the weights, too, often in a process of its own
+    give_back_freed(sum(record.size for record in manifest.files.values()))
     return Verified(worst, verify_framework(network, images, further, named, tolerance, of_sigmoids(source), moved))
 
 

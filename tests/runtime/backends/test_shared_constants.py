@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from xai_deploy import Explainer
 from xai_deploy.backends import Config, create
 from xai_deploy.backends.openvino import OpenVinoSession
-from xai_deploy.foundation.heap import give_back_after_opening
+from xai_deploy.foundation.heap import give_back_freed
 
 from .. import tiny
 from ..conftest import Bundles
@@ -137,6 +137,6 @@ def test_a_bundle_gives_the_same_maps(bundles: Bundles, monkeypatch: pytest.Monk
 def _private() -> float:
     """Memory that this process alone takes, in MB."""
     gc.collect()
-    give_back_after_opening(1 << 30)
+    give_back_freed(1 << 30)
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1000

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocat
 
 FREED = """
 import sys
-from xai_deploy.foundation.heap import give_back_after_opening
+from xai_deploy.foundation.heap import give_back_freed
 
 def resident():
     with open("/proc/self/status") as file:
@@ -21,7 +21,7 @@ pieces = [bytearray(100_000) for _ in range(400)]  # 40 MB of pieces that are no
 pinned = pieces[-1]
 before = resident()
 del pieces
-give_back_after_opening(int(sys.argv[1]))
+give_back_freed(int(sys.argv[1]))
 print(before - resident())
 """
 

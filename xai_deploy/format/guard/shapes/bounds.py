@@ -41,7 +41,7 @@ def bounds_of(call: Call, whole: set[str]) -> Bounds | None:
     if node.op == "Concat" and _is_last(call, given):
         columns = [[np.broadcast_to(end, one.shape[-1:]) for end in of] for one, of in zip(given, held, strict=True)]
         low, high = (np.concatenate(ends) for ends in zip(*columns, strict=True))
-        return low, high
+        return (low, high) if low.size else None
     if node.op == "Identity":
         return held[0]
     return min(np.min(low) for low, _ in held), max(np.max(high) for _, high in held)
