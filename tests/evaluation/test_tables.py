@@ -56,7 +56,8 @@ def test_all_agree(desk: Path, run: Run) -> None:
     shutil.copy("photos/0002.png", "photos/0002.BMP.png")
     Path("photos/link.png").symlink_to("0003.png")
     Path("photos/broken.png").write_bytes(Path("photos/0000.png").read_bytes()[:-30])
-    run("-m", "reciprocam,score-cam", "--metrics", "complexity,class-sensitivity,adcc", bundles=("net.xai", "net.xai/"))
+    shutil.copytree("net.xai", "same.xai")
+    run("-m", "reciprocam,score-cam", "--metrics", "complexity,class-sensitivity,adcc", bundles=("net.xai", "same.xai"))
     wanted = []
     journal = lines(Path("out"))
     for chunk in journal[1:]:
@@ -67,7 +68,7 @@ def test_all_agree(desk: Path, run: Run) -> None:
     count = 6 + len(STRANGE) + 4
     assert len(wanted) == count * 4
     assert len({(row["image"], row["network"], row["method"]) for row in wanted}) == count * 4
-    names, methods = ["net.xai", "net.xai/"], ["reciprocam", "score-cam"]
+    names, methods = ["net", "same"], ["reciprocam", "score-cam"]
     wanted = [row | {"network": names[row["network"]], "method": methods[row["method"]]} for row in wanted]
     # a row for the image that can't be read, behind all others
     broken = "photos/broken.png: the image is truncated or damaged; copy or save it again"

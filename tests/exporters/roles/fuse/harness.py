@@ -28,6 +28,7 @@ from tests.exporters.checks import Array, Outputs, Runner, open_vino, reference
 from xai_deploy import Explainer
 from xai_deploy.format.bundle import SALIENCY, TARGET, Bundle, fused_role
 from xai_deploy.format.guard.check import check_graph
+from xai_deploy.foundation.exact_onnxruntime import open_exactly
 from xai_deploy.preprocess import Prepared
 
 
@@ -35,7 +36,8 @@ from xai_deploy.preprocess import Prepared
 def _session(model: bytes) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session: ort.InferenceSession = open_exactly(model, options, ["CPUExecutionProvider"])
+    return session
 
 
 def onnxruntime(model: bytes, feeds: Mapping[str, Array]) -> Outputs:
