@@ -23,8 +23,8 @@ def give_back_large_blocks() -> None:
 def give_back_freed(size: int) -> None:
     """Give back what a runtime has freed: while it prepared a graph, copies of the weights as read, parsed and reordered.
 
-    Of MobileNetV2's four graphs they are 23 MB with ONNX Runtime, 10 MB with OpenVINO, and would stay as long as the process. What a
-    closed session held would stay, too.
+    Of MobileNetV2's four graphs they are 23 MB with ONNX Runtime, 10 MB with OpenVINO, and would stay as long as the process. So
+    would what a closed session held.
 
     Args:
         size: Bytes of the graph's file. After one of less than 4 MiB nothing is done: it is not worth the walk through the heap.
