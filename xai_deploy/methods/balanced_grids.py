@@ -11,11 +11,19 @@ from .method import Array
 
 
 def balanced(rng: np.random.Generator, shape: tuple[int, ...]) -> Iterator[Array]:
-    """Grids without end, float32 of this shape. Every grid is as likely as any other, so means over them have no bias.
+    """Grids of 0 and 1 without end. Every grid is as likely as any other, so means over them have no bias.
 
-    They come in blocks as long as a Hadamard matrix of Sylvester's kind that has a column for each cell. Within a block two
+    They come in blocks as long as a Hadamard matrix of Sylvester's kind that has a column for each cell: H[i,j] = (-1)^b, b the
+    number of ones in i & j, i and j from 0 to 2^m - 1; -1 is written as 1, and 1 as 0. Within a block two
     cells are equal in exactly half of the grids. Which column a cell gets, its sign, and the order of the rows are drawn for
     each block. (Orthogonal arrays as samples: Owen 1992, Statistica Sinica 2, 439-452.)
+
+    Args:
+        rng: Draws columns, signs and the order.
+        shape: The grid's cells along each axis.
+
+    Yields:
+        A grid of this shape, float32.
     """
     count = math.prod(shape)
     order = 1 << (count - 1).bit_length()

@@ -152,20 +152,20 @@ def with_precision(
 
     That is whether anything is in half precision, and for a network of integers the quantisation step of the logits and the
     noise of the installed runtimes. If the logits are floats after a quantised layer, 1/255 of their largest magnitude is used
-    as the step. If no code fell to its other side on these images, the noise is what the nearest ones change there: on other images
-    they do.
+    as the step. If no code falls to its other side on these images, the noise is what the nearest codes change if they do: on other
+    images some will.
     """
     half = any(value.dtype in HALVES for node in clean.graph for value in node.outputs)
     extensions = manifest.extensions | ({HALF: "yes"} if half else {})
     step = quantisation_step(clean.graph, logits.value)
     manifest = replace(manifest, logits_step=step or 0.0, extensions=extensions)
     if step == 0 and not any(node.op_type == "DequantizeLinear" for node in clean.graph):
-        return manifest  # floats; None: the logits have no step of their own
+        return manifest  # a network of floats
     exact = _logits(exactly, contents, manifest, images)
     largest = float(np.abs(exact).max())
     if not np.isfinite(largest):
         return manifest  # `verify` reports it
-    step, noise = largest / 255 if step is None else step, 0.0
+    step, noise = largest / 255 if step is None else step, 0.0  # None: the logits have no step of their own
     for runtime in installed():
         try:
             own = float(np.abs(_logits(runtime.opened, contents, manifest, images) - exact).max())

@@ -41,12 +41,12 @@ class Runtime:
 
 
 def installed() -> Iterator[Runtime]:
-    """Every runtime that is installed."""
+    """Every runtime that is installed, ONNX Runtime first."""
     yield Runtime(
         f"ONNX Runtime {runtimes.onnxruntime().__version__}",
         _onnxruntime,
         lambda fixed: _plain_onnxruntime,
-        "we switch off what rounds float weights, inputs of layers, and two roundings at once",
+        "we switch off what rounds float weights and the inputs of layers, and what merges two roundings",
         "disabled_optimizers WeightBiasQuantization and DoubleQDQPairsRemover, and session.qdq_matmulnbits_accuracy_level 1",
     )
     try:

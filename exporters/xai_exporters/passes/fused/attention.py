@@ -116,7 +116,7 @@ def _both(op: Ops, a: Mask, b: Mask) -> Mask:
 
 @rule("LinearAttention")
 def linear_attention(op: Ops, node: FusedNode) -> ir.Value:
-    """Refused."""
+    """Refused: no graph of constant size computes it for any number of tokens."""
     raise node.refuse(
         "each token changes a state that the next one reads; export the network with this recurrence in standard operators"
     )

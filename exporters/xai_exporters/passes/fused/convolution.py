@@ -52,9 +52,11 @@ def nhwc_max_pool(op: Ops, node: FusedNode) -> ir.Value:
 
 @rule("CausalConvWithState")
 def causal_conv(op: Ops, node: FusedNode) -> list[ir.Value | None]:
-    """A convolution of each channel along the positions so far, [N,C,T].
+    """A convolution of each channel along the positions so far (onnx.ai, CausalConvWithState).
 
-    Before the first position come the last ones of an earlier call, or zeros.
+    y[n,c,t] = b[c] + sum_k w[c,0,k] x[n,c,t - K + 1 + k], then swish if `activation` says so; x and y [N,C,T], w [C,1,K], b [C].
+    Before the first position come the K - 1 last ones of an earlier call, [N,C,K-1], or zeros. The second output holds those of
+    this call.
     """
     x, weight = node.x(), node.x(1)
     channels, before = node.dim(weight, 0), node.dim(weight, 2) - 1
