@@ -45,6 +45,7 @@ class Chain:
         name: The time at which it began, the process's id, and random digits.
         number: How many records it has.
         head: The sha256 of the last one.
+        ended: The disk has everything, and says that no more will come.
 
     Raises:
         OSError: The folder can't be written.
@@ -53,7 +54,7 @@ class Chain:
     def __init__(self, folder: Path, file_bytes: int) -> None:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         self.name = f"{now}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.number, self.head = 0, first_link(self.name)
+        self.number, self.head, self.ended = 0, first_link(self.name), False
         self._folder, self._file_bytes = folder, file_bytes
         self._counting = os.open(folder / (self.name + COUNT), _FLAGS, _MODE)
         with contextlib.suppress(BlockingIOError):
@@ -138,21 +139,28 @@ class Chain:
         """Bring everything to the disk, and say that no more will come.
 
         Raises:
-            OSError: It can't be written.
+            OSError: It can't be written; or a signal handler has called this meanwhile, and the chain has `ended`.
         """
+        if self.ended:
+            return
         if self._file >= 0:
             os.fsync(self._file)
         self.count(accepted, lost, closed=True)
         os.fsync(self._counting)
+        self.ended = True
         self.abandon()
 
     def abandon(self) -> None:
         """Close the files as they are: in a forked process, which must not write another's chain, or after an error."""
-        for handle in (self._file, self._counting):
+        file, self._file = (
+            self._file,
+            -1,
+        )  # forgotten first: a signal handler that closes, too, must not close a number twice
+        counting, self._counting = self._counting, -1
+        for handle in (file, counting):
             if handle >= 0:
                 with contextlib.suppress(OSError):
                     os.close(handle)
-        self._file = self._counting = -1
 
 
 @dataclass(frozen=True)

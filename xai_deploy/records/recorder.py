@@ -219,6 +219,8 @@ class Recorder:
     def close(self) -> None:
         """Write what waits, and end the chain; later calls are refused.
 
+        A signal handler may call this, whatever its thread is doing. A call that it interrupts has accepted its record, or raises.
+
         Raises:
             RecordsError: Records could not be written.
         """

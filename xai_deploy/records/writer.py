@@ -14,12 +14,21 @@ from ..errors import RecordsError
 from .chain import Chain
 
 _BATCH = 256  # records that are written at once, at most
+_LOOK = 0.1  # seconds after which whoever waits looks again: a handler may close after the look and before the wait
 
 _alive: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
 class Writer:
-    """The queue of one Recorder, and the thread that writes it. Chain and thread begin with the first record."""
+    """The queue of one Recorder, and the thread that writes it. Chain and thread begin with the first record.
+
+    A signal handler may call `close` while its own thread is inside `put` or `close`, between any two steps. So these hold:
+
+    - `close` waits with `Condition.wait`, which gives the lock back however often this thread has taken it. `Thread.join` would
+      wait for ever, for a thread that waits for the lock.
+    - One step accepts a record: it is appended to the queue. If the handler had closed the chain before, `put` takes it out again
+      and refuses it.
+    """
 
     def __init__(self, folder: Path, durable: bool, queue: int, queue_bytes: int, drop: bool, file_bytes: int) -> None:
         self._folder, self._durable, self._drop, self._file_bytes = folder, durable, drop, file_bytes
@@ -32,10 +41,15 @@ class Writer:
         """The state without any record."""
         self._changed = threading.Condition()
         self._queue: deque[tuple[bytes, int]] = deque()
-        self._bytes = self._accepted = self._written = self.lost = 0
+        self._bytes = self._written = self.lost = 0
         self._thread: threading.Thread | None = None
         self._failed: str | None = None
-        self._closed = False
+        self._closed = self._ended = False  # no more records are taken; the chain says so on the disk
+
+    @property
+    def _accepted(self) -> int:
+        """How many records were accepted: those that wait, and those that are written."""
+        return self._written + len(self._queue)
 
     def put(self, content: bytes) -> None:
         """Accept a record, or drop it.
@@ -50,12 +64,12 @@ class Writer:
                     self.lost += 1
                     self._count(self._accepted)
                     return
-                self._changed.wait()
+                self._changed.wait(_LOOK)
                 self._check()
             self._accept(content)
             mine = self._accepted
             while self._durable and self._written < mine:
-                self._changed.wait()
+                self._changed.wait(_LOOK)
                 if self._written < mine:
                     self._check_written()
 
@@ -65,19 +79,27 @@ class Writer:
     def _accept(self, content: bytes) -> None:
         self._count(self._accepted + 1)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="xai-records", daemon=True)
-            self._thread.start()
-        self._queue.append((content, self.lost))
+            thread = threading.Thread(target=self._work, name="xai-records", daemon=True)
+            thread.start()
+            self._thread = thread
         self._bytes += len(content)
-        self._accepted += 1
+        self._queue.append((content, self.lost))
+        if (
+            self._ended and self._queue
+        ):  # a handler closed the chain before this step; after it, the record would be written
+            self._queue.clear()
+            self._check()
         self._changed.notify_all()
 
     def _count(self, accepted: int) -> None:
         try:
             if self._chain is None:
                 self._chain = Chain(self._folder, self._file_bytes)
+                if self._ended:  # a handler has closed the Recorder before it had a chain
+                    self._chain.close(0, self.lost)
             self._chain.count(accepted, self.lost)
         except OSError as error:
+            self._check()  # a handler has closed the chain meanwhile: that is no failure
             self._fail(error)
             self._check_written()
 
@@ -130,21 +152,27 @@ class Writer:
             RecordsError: Records could not be written.
         """
         with self._changed:
-            if self._closed:
+            if self._ended:
                 return
             self._closed = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            while self._queue and self._failed is None:
+                self._changed.wait(_LOOK)
+            self._end()
+        self._check_written()
+
+    def _end(self) -> None:
+        """Close the chain, of which everything is written, or could not be."""
         if self._chain is not None:
             try:
                 if self._failed is None:
                     self._chain.close(self._accepted, self.lost)
             except OSError as error:
-                self._fail(error)
+                if not self._chain.ended:
+                    self._fail(error)
             finally:
                 self._chain.abandon()
-        self._check_written()
+        self._ended = True
 
     def end(self) -> None:
         """Close where nobody can be told of an error: at the end of Python, or with the last reference to the Recorder."""
