@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -21,8 +20,6 @@ from xai_exporters.errors import GraphError
 from xai_deploy import Contrast, Explainer, Finer, Not, Region, write_image
 from xai_deploy.cli import explain
 from xai_deploy.errors import ImageFileError, NotApplicableError, TargetError
-from xai_deploy.format.bundle import Explained, Output
-from xai_deploy.in_regions import predicted
 
 from ...exporters.nets import randomise
 from ...exporters.running import both_ways
@@ -321,30 +318,6 @@ def test_from_the_command_line(bundles: Folder, tmp_path: Path) -> None:
     assert own.score is not None
     assert entries[1]["score"] == pytest.approx(float(own.score[0]), rel=1e-5)
     np.testing.assert_allclose(np.load(out / entries[1]["raw"]), own.raw[0], rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_as_many_classes_as_rows(layout: str) -> None:
-    """An output [4,4,4]: the classes lie where the input's channels lie."""
-    values = np.random.default_rng(0).random((1, 4, 4, 4), dtype=np.float32)
-    network: Any = SimpleNamespace(
-        scores=Explained("logits", "dense", (4, 4, 4)),
-        outputs=[Output("y", "y", (4, 4, 4), "logits")],
-        input=SimpleNamespace(channel_axis=1 if layout == "NCHW" else 3),
-    )
-    forward: Any = SimpleNamespace(outputs={"y": values})
-    assert np.array_equal(predicted(forward, network), values.argmax(1 if layout == "NCHW" else 3))
-
-
-def test_codes_of_one_class() -> None:
-    """A quantised sigmoid holds 0 to 255: above one half would be nearly everywhere."""
-    network: Any = SimpleNamespace(
-        scores=Explained("logits", "dense", (1, 4, 4)), outputs=[Output("y", "y", (1, 4, 4), "probabilities")],
-        input=SimpleNamespace(channel_axis=1),
-    )  # fmt: skip
-    forward: Any = SimpleNamespace(outputs={"y": np.full((1, 1, 4, 4), 3, np.uint8)})
-    with pytest.raises(TargetError, match=r"the network's output 'y' holds uint8 codes, .* name a region"):
-        predicted(forward, network)
 
 
 def test_a_class_against_the_most_similar_in_a_region(bundles: Folder) -> None:
