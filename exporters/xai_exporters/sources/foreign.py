@@ -23,6 +23,8 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"7767517", "ncnn's .param file", _TRAINING),
     (b"ptrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
     (b"ftrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
+    (b"RKNN", "an RKNN model", f"it is built for one kind of NPU and can't be read back; {_TRAINING}"),
+    (b"\x01HEF", "a Hailo HEF file", f"it is built for one kind of NPU and can't be read back; {_TRAINING}"),
     (b"\x1f\x8b", "a gzip archive", "unpack it, and name the network in it"),
     (b"BZh", "a bzip2 archive", "unpack it, and name the network in it"),
     (b"\xfd7zXZ\x00", "an xz archive", "unpack it, and name the network in it"),
@@ -59,6 +61,8 @@ def describe(file: SourceFile) -> str | None:
         return "an image; name the network; images are for xai-explain"
     if head[4:8] == b"ORTM":  # a FlatBuffers file has its identifier after the root's offset
         return "a model in ONNX Runtime's ORT format; name the ONNX file that it was made from"
+    if re.fullmatch(rb"ET\d\d", head[4:8]):
+        return f"an ExecuTorch program; {_TRAINING}"
     if head[257:262] == b"ustar":  # the magic number in the first header of a tar archive
         return "a tar archive; unpack it, and name the network in it"
     if head.startswith(b"PK"):
@@ -107,6 +111,8 @@ def _archive(path: Path) -> str | None:
         return "a zip archive of a bundle, which is exported already; unpack it, and give the folder to xai-explain"
     if names and all(name.endswith(".npy") for name in names):
         return "NumPy arrays (.npz); name the network, not arrays"
+    if "dlc.metadata" in names:
+        return f"a Qualcomm DLC file; {_TRAINING}"
     models = sorted(n for n in names if n.endswith((".onnx", ".pt", ".pth", ".safetensors", ".tflite", ".pb")))
     if models:
         return f"a zip archive with {models[0]!r} in it; unpack it, and name the network"
@@ -143,6 +149,12 @@ def _text(head: bytes) -> str | None:
         return _PIR
     if re.match(rb"\s*node\s*\{\s*name\s*:", start):
         return "a TensorFlow graph as text; save it in binary form, as .pb (tf.io.write_graph(..., as_text=False))"
+    if re.match(rb"\[(net|network)\]", lowered):
+        return "a Darknet network, the layers without weights; convert it and its .weights to ONNX, and name that file"
+    if re.match(rb"\{\s*\"(format|modeltopology|weightsmanifest)\"", lowered):
+        return (
+            f"a TensorFlow.js network; name the SavedModel or the Keras network that it was made from, or {_TRAINING}"
+        )
     if lowered.startswith(b"{"):
         return "a JSON file; name the network"
     return None
@@ -157,6 +169,12 @@ def _protobuf(head: bytes, path: Path) -> str | None:
         return f"a TensorRT engine; it is built for one GPU and can't be read back; {_TRAINING}"
     if ending == ".mlmodel":
         return f"a Core ML model; {_TRAINING}"
+    if ending == ".mnn":
+        return f"an MNN model; {_TRAINING}"
+    if ending == ".weights":
+        return "Darknet's weights; convert them and their .cfg to ONNX, and name that file"
+    if ending == ".meta":
+        return "a TensorFlow checkpoint's graph; save the network as a SavedModel, and name its folder"
     if ending == ".caffemodel" or re.match(
         rb"\n.{1,80}[\"2\xa2\x06].{0,8}\n.{1,40}\x12.{1,20}(Data|Input|Convolution)", head, re.DOTALL
     ):
