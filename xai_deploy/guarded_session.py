@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .backends.backend import Session, Tensor
 from .errors import RuntimeFailure
 from .format.graphs import Graph
-from .format.guard.check import Guarded
-from .format.guard.messages import listed
+
+if TYPE_CHECKING:  # importing the package opens no graph
+    from .format.guard import Guarded
 
 
 class GuardedSession:
@@ -50,6 +52,8 @@ class GuardedSession:
         if len(shape) != len(wanted) or any(
             want is not None and have != want for have, want in zip(shape, wanted, strict=True)
         ):
+            from .format.guard.messages import listed
+
             raise RuntimeFailure(
                 f"the graph {self._role!r} gave {name!r} of shape {list(shape)} for a batch of {batch}; the manifest says "
                 f"{listed(wanted)}"

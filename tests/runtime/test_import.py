@@ -5,7 +5,9 @@ import sys
 
 _LATE = (
     *("argparse", "csv", "difflib", "email", "html", "importlib.metadata", "subprocess", "tomllib", "urllib.request"),
-    *("onnxruntime", "openvino", "cv2"),
+    *("onnxruntime", "openvino", "cv2", "zipfile"),
+    # each is needed by some processes: those that open graphs, read image files, or export
+    *("xai_deploy.exported.entry", "xai_deploy.format.guard", "xai_deploy.images.decoding", "xai_deploy.images.header"),
 )
 
 

@@ -20,7 +20,6 @@ from ..foundation.paths import described, path_of
 from ..foundation.printable import printable
 from ..foundation.progress import step_line
 from ..version import __version__
-from .entry import Entry, last_use, made, remove
 from .options import METHODS, arguments_of, depends_on_place, flag
 from .private_folder import limit, private_folder
 
@@ -68,7 +67,8 @@ def open_bundle(
         raise SignatureError(
             f"{source}: a model file is not signed, and a trusted key was given; export it with xai-export --sign KEY.pem"
         )
-    from . import program  # late: a bundle needs no child process
+    from . import program  # late: a bundle needs no child process and no cache
+    from .entry import Entry
 
     exporter = program.find(source)
     before = _identity(source)
@@ -166,6 +166,8 @@ def _export(
 
 def _trim(folder: Path, bound: float) -> None:
     """Remove the bundles that were used longest ago, until the others fit into the bound."""
+    from .entry import last_use, made, remove
+
     entries = [path for path in folder.iterdir() if len(path.name) == _KEY and path.is_dir() and not path.is_symlink()]
     sizes = {path: _size(path) for entry in entries for path in made(entry)}
     total = sum(sizes.values())

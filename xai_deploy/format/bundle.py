@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import (
     BundleError,
@@ -59,7 +60,6 @@ from .graphs import (
     fused_method,
     fused_role,
 )
-from .guard import Guarded, check_graph
 from .image_input import Input, Preprocess
 from .layers import LEVELS, Level, Side, TargetLayer, at_level, role_anywhere, role_at, role_of
 from .manifest import (
@@ -76,6 +76,9 @@ from .parsing import parse_manifest
 from .parts import joined, read_parts
 from .plain_files import Ranges, missing, read_plain
 from .signature import LIMIT, Signature, TrustedKey, signature_path
+
+if TYPE_CHECKING:
+    from .guard import Guarded
 
 __all__ = [
     "ACTIVATION",
@@ -332,6 +335,8 @@ def guard(data: bytes, where: str, manifest: Manifest, role: str) -> Guarded:
     Raises:
         IntegrityError, UnsafePathError, UnsafeGraphError: See `Bundle.graph`.
     """
+    from .guard import check_graph  # late: importing the package opens no graph
+
     graph, image = manifest.graphs[role], manifest.input
     # Bytes of one image in float32, with what is beside it. The engine never runs a fused graph, so its memory is not bounded.
     size = None if fused_method(role) is not None else 4 * (math.prod(image.image_shape) + manifest.further.size)

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageFileError, ImageTooLargeError, ShapeError
-from ..foundation.arrays import read_npy
 
 SUFFIX = ".npy"
 _LIMIT = 1 << 30  # bytes, as for other image files
@@ -63,6 +62,8 @@ def read_numbers(path: Path) -> NDArray[Any]:
 
 
 def _array(path: Path) -> NDArray[Any]:
+    from ..foundation.arrays import read_npy  # late: it needs zipfile, and few processes read such files
+
     return read_npy(path, _LIMIT, str(path), ImageFileError, ImageTooLargeError)
 
 
