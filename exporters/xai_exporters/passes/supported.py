@@ -40,6 +40,8 @@ def _advice(domain: str, op: str) -> str:
     for start, advice in _ADVICE.items():
         if domain.startswith(start):
             return advice
+    if domain == "com.microsoft" and op in ("EPContext", "Snpe"):
+        return "a network that was compiled for one execution provider; give the ONNX file that it was compiled from"
     if op == "DynamicQuantizeLSTM":
         return (
             "ONNX Runtime's own LSTM on integers, which no other operators are; leave LSTM out of quantize_dynamic "

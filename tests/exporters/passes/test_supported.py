@@ -56,6 +56,18 @@ def test_chance(tmp_path: Path) -> None:
         export_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")))
 
 
+@pytest.mark.parametrize("op", ["EPContext", "Snpe"])
+def test_compiled_for_one_machine(op: str, tmp_path: Path) -> None:
+    """As ONNX Runtime writes a network that an execution provider compiled (ep.context_enable)."""
+    b = o.Build()
+    b(op, "image", out="scores", domain="com.microsoft", name="compiled")
+    model = b.model("scores", imports=[helper.make_opsetid("com.microsoft", 1)])
+    with pytest.raises(
+        GraphError, match=r"compiled for one execution provider; give the ONNX file that it was compiled"
+    ):
+        export_onnx(tmp_path, model)
+
+
 def test_a_loss(tmp_path: Path) -> None:
     b = o.Build()
     scores = b.linear(b.pooled(b.features()))

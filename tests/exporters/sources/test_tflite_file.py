@@ -149,6 +149,22 @@ def test_a_custom_operator(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("edgetpu-custom-op", "compiled for the Edge TPU; name the .tflite file that it was compiled from"),
+        ("ethos-u", "compiled for the Arm Ethos-U; name the .tflite file that it was compiled from"),
+        (
+            "FlexErf",
+            r"one of TensorFlow's own operators (Select TF ops); name the SavedModel that it was converted from",
+        ),
+    ],
+)
+def test_an_operator_of_one_machine_or_of_tensorflow(kind: str, told: str, tmp_path: Path) -> None:
+    text = refusal(saved(tmp_path, tflite.network(NET, custom=kind)))
+    assert f"the node 'scores' ({kind}): {told}" in text
+
+
 @pytest.mark.parametrize(("place", "shown"), [(1, "the node 'mean' (RFFT2D): "), (99, "a node (RFFT2D): ")])
 def test_a_standard_operator_that_openvino_does_not_know(place: int, shown: str, tmp_path: Path) -> None:
     """It has no name in the file, but OpenVINO 2026.4 says its place among the operators."""

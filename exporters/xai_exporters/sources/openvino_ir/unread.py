@@ -19,6 +19,10 @@ _UNTRACKED = "Cannot find requested variable"
 _BRANCH = "internal::ConditionalBlock"  # OpenVINO 2026.4 fails if branches read tensors of the outer block
 _VERSION = re.compile(rb'<net\b[^>]*\bversion="([0-9]{1,3})"')
 _NEWEST_OLD = 9  # version of an IR; OpenVINO reads 10 and 11
+_COMPILED = {
+    "edgetpu-custom-op": "the Edge TPU",
+    "ethos-u": "the Arm Ethos-U",
+}  # a custom operator's name -> its machine
 _LARGEST = 1 << 31  # bytes that are searched for a node's name
 
 
@@ -43,6 +47,13 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
         shown = f"the node {node!r} ({kind})" if node else f"a node ({kind})"
         if "Random" in kind:
             return f"{shown}: {CHANCE}"
+        if kind in _COMPILED:
+            return f"{shown}: compiled for {_COMPILED[kind]}; name the .tflite file that it was compiled from"
+        if frontend == "tflite" and kind.startswith("Flex"):
+            return (
+                f"{shown}: one of TensorFlow's own operators (Select TF ops); name the SavedModel that it was converted from, "
+                "or convert it without SELECT_TF_OPS"
+            )
         return (
             f"{shown}: OpenVINO's reader knows no operator of this type; "
             "export the network without it, or to ONNX from the framework it was trained in"
