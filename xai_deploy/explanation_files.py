@@ -20,7 +20,8 @@ from .errors import SavedExplanationError
 from .explained_network import ExplainedNetwork
 from .format.bundle import TargetLayer
 from .foundation import schema
-from .foundation.arrays import HEADER, TooLargeError, read_folder, write_folder
+from .foundation.arrays import ARRAYS, HEADER, TooLargeError, read_folder, write_folder
+from .foundation.zip_files import UnsoundZipError
 from .preprocess import resized
 
 T = TypeVar("T")
@@ -115,6 +116,8 @@ def load(folder: Path) -> tuple[Header, dict[str, NDArray[Any]]]:
         raise SavedExplanationError(f"{folder}: can't be read ({error.strerror or error})") from None
     except SavedExplanationError:
         raise
+    except UnsoundZipError as error:
+        raise SavedExplanationError(f"{folder / ARRAYS}: is {error}; save it again") from None
     except schema.SchemaError as error:
         raise SavedExplanationError(f"{folder / HEADER}: {error}") from None
     except Exception:  # zipfile, zlib, json and NumPy's headers fail in more ways than they document

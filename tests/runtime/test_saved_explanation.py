@@ -18,6 +18,7 @@ import pytest
 from xai_deploy import Explainer, Explanation
 from xai_deploy.errors import SavedExplanationError
 
+from ..support.zips import changed
 from . import tiny
 from .conftest import Bundles
 from .photos import SIZES, photos
@@ -130,6 +131,11 @@ def lying(folder: Path) -> None:
             members.writestr(name, content)
 
 
+def overlapping(folder: Path) -> None:
+    data = (folder / "arrays.npz").read_bytes()
+    (folder / "arrays.npz").write_bytes(changed(data, "logits.npy", larger=8))
+
+
 def link(folder: Path) -> None:
     (folder / "arrays.npz").rename(folder.parent / "elsewhere.npz")
     (folder / "arrays.npz").symlink_to(folder.parent / "elsewhere.npz")
@@ -178,6 +184,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "compressed": (compressed, DAMAGED),
     "a lie": (lying, DAMAGED),
     "cut off": (lambda f: (f / "arrays.npz").write_bytes((f / "arrays.npz").read_bytes()[:2000]), DAMAGED),
+    "overlap": (overlapping, r"arrays\.npz: is an archive whose entries overlap \('.*\.npy'\); save it again"),
     "a link": (link, DAMAGED),
     "a pipe": (pipe, DAMAGED),
 }

@@ -21,6 +21,7 @@ from ..errors import RecordingError
 from ..foundation import schema
 from ..foundation.arrays import TooLargeError, array_digest, read_npz
 from ..foundation.whole_files import whole_file
+from ..foundation.zip_files import UnsoundZipError
 from ..targets import Seed, Settled
 from .boxes import Chosen
 from .compare import Explained
@@ -186,6 +187,8 @@ def read(path: Path) -> Recording:
         raise RecordingError(f"{path}: can't be read ({error.strerror or error})") from None
     except RecordingError:
         raise
+    except UnsoundZipError as error:
+        raise RecordingError(f"{path}: is {error}; record again") from None
     except (
         Exception
     ):  # zipfile, zlib, json and NumPy's headers (Python expressions) fail in more ways than they document

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .whole_files import umask
+from .zip_files import sound_entries
 
 HEADER, ARRAYS = "header.json", "arrays.npz"
 _HEADER_LIMIT = 16 << 20  # bytes
@@ -100,17 +101,21 @@ def read_npz(file: Path | IO[bytes], limit: int, stored: bool = False) -> dict[s
     Raises:
         OSError: The file can't be read.
         TooLargeError: The arrays are larger than the limit.
+        UnsoundZipError: Two readers could read its archive in two ways.
         Exception: It is damaged: zipfile, zlib and NumPy's headers (Python expressions) fail in more ways than they document.
     """
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return read_npz(opened, limit, stored)
+    entries = sound_entries(file)
+    if sum(entry.file_size for entry in entries) > limit:
+        raise TooLargeError
     with zipfile.ZipFile(file) as members:
-        if sum(member.file_size for member in members.infolist()) > limit:
-            raise TooLargeError
-        for member in members.infolist():
-            if stored and member.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(member.filename)
-            _check_size(members, member)
-    if not isinstance(file, Path):
-        file.seek(0)
+        for entry in entries:
+            if stored and entry.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(entry.filename)
+            _check_size(members, entry)
+    file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:  # a pickle in a file from elsewhere could run code
         return dict(arrays)
 

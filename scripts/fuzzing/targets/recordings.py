@@ -15,6 +15,7 @@ import numpy as np
 
 from xai_deploy.agreement import recording
 
+from ..formats.zips import mutate_zip
 from ..material import folder
 from ..mutations import mutate_bytes
 
@@ -47,7 +48,9 @@ def seeds() -> list[bytes]:
 
 
 def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Bytes of the archive, or of one member in an archive that is in order."""
+    """Bytes of the archive, numbers in its records, or bytes of one member in an archive that is in order."""
+    if rng.random() < 0.2:
+        return mutate_zip(data, rng)
     if rng.random() < 0.4:
         return mutate_bytes(data, others, rng)
     try:

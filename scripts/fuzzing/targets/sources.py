@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import warnings
+from collections.abc import Sequence
 
 import torch
 from safetensors.torch import save
 from xai_exporters import Request
 from xai_exporters.sources import load_source
 
+from ..formats.zips import mutate_zip
 from ..material import folder, network
+from ..mutations import mutate_bytes
 
 
 class Tiny(torch.nn.Module):
@@ -48,7 +52,15 @@ def seeds() -> list[bytes]:
         buffer = io.BytesIO()
         torch.jit.save(torch.jit.script(net), buffer)
         files.append(buffer.getvalue())
+        buffer = io.BytesIO()
+        torch.export.save(torch.export.export(net.eval(), (torch.rand(2, 3, 8, 8),)), buffer)
+        files.append(buffer.getvalue())
     return files
+
+
+def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
+    """Any bytes, or the numbers in an archive's records."""
+    return mutate_zip(data, rng) if data.startswith(b"PK") and rng.random() < 0.4 else mutate_bytes(data, others, rng)
 
 
 def one(data: bytes) -> None:

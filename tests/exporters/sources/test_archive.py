@@ -15,6 +15,12 @@ from xai_exporters import Request
 from xai_exporters.errors import SourceError
 from xai_exporters.sources import archive, load_source
 
+from xai_deploy.foundation import zip_files
+
+from ...support.zips import changed
+from .. import nets
+from ..running import program, trace
+
 
 @pytest.fixture(scope="module")
 def good() -> bytes:
@@ -90,8 +96,8 @@ def test_two_end_records(tmp_path: Path, good: bytes) -> None:
     directory = good.index(b"PK\x01\x02")
     end = good[-22:]
     length = len(good) - 22 - directory
-    record = archive._END64.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, length, directory)
-    locator = archive._LOCATOR.pack(b"PK\x06\x07", 0, 3, 1)
+    record = zip_files.END64.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, length, directory)
+    locator = zip_files.LOCATOR.pack(b"PK\x06\x07", 0, 3, 1)
     (tmp_path / "net.pt").write_bytes(good[:-22] + record + locator + end)
     with pytest.raises(SourceError, match="end records contradict each other"):
         load_source(Request(tmp_path / "net.pt"))
@@ -112,3 +118,104 @@ def test_sound_archives(tmp_path: Path, good: bytes) -> None:
     with zipfile.ZipFile(tmp_path / "zip64", "w") as opened, opened.open("n/data.pkl", "w", force_zip64=True) as entry:
         entry.write(b"x")
     assert archive.names_in(tmp_path / "zip64") == {"data.pkl"}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return program(nets.plain(), tmp_path_factory.mktemp("pt2") / "net.pt2").read_bytes()
+
+
+def within(data: bytes, end: str, change: Callable[[bytes], bytes]) -> bytes:
+    """An archive with another form of one entry."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, change(old.read(name)) if name.endswith(end) else old.read(name))
+    return buffer.getvalue()
+
+
+def deep(data: bytes) -> bytes:
+    for _ in range(2):
+        data = by_hand([("n/inner", 0, data, len(data), None)])
+    return data
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        # torch puts up to 64 bytes of padding between an entry's header and its data: 20 bytes more end in the next header
+        (lambda d: changed(d, "weights/weight_0", larger=20), "an archive whose entries overlap ('archive/data/weights/weight_1')"),
+        (lambda d: changed(d, "sample_inputs/model.pt", larger=20), "an archive whose entries overlap ('archive/archive_format')"),
+        (lambda d: changed(d, "weights/weight_1", moved=-16), "an archive whose entries overlap ('archive/data/weights/weight_1')"),
+        (lambda d: changed(d, ".data/serialization_id", larger=20), "overlap ('archive/.data/serialization_id' and what follows"),
+        (lambda d: changed(d, "weights/weight_1", moved=1), "entry 'archive/data/weights/weight_1' is not where"),
+        (
+            lambda d: within(d, "model.pt", lambda i: changed(i, "data/0", larger=20)),
+            "'archive/data/sample_inputs/model.pt' in it is an archive whose entries overlap ('archive/version')",
+        ),
+        (
+            lambda d: within(d, "model.pt", lambda i: within(i, "data/0", quoted)),
+            "'archive/data/0' in it is an archive whose entries overlap ('n/data/1')",
+        ),
+        (lambda d: within(d, "model.pt", deep), "an archive with archives more than 2 deep in it"),
+        (lambda d: within(d, "model.pt", lambda _: by_hand([("n", 8, b"", 1 << 31, None)])), "in it is a zip bomb"),
+    ],
+    ids=["weights", "inputs", "before", "directory", "beside", "nested", "twice nested", "deep", "nested bomb"],
+)  # fmt: skip
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_program_that_is_unsound(
+    tmp_path: Path, exported: bytes, change: Callable[[bytes], bytes], says: str, trusted: bool
+) -> None:
+    """Consent to its code excuses none of it."""
+    (tmp_path / "n.pt2").write_bytes(change(exported))
+    with pytest.raises(SourceError) as caught:
+        load_source(Request(tmp_path / "n.pt2", trust_code=trusted))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'n.pt2'}: ")
+    assert says in message
+    assert message.endswith("; refused")
+    assert "\n" not in message
+
+
+def test_torchscript_and_keras_that_are_unsound(tmp_path: Path) -> None:
+    scripted = trace(nets.plain(), tmp_path / "net.pt").read_bytes()
+    (tmp_path / "net.pt").write_bytes(changed(scripted, "data.pkl", larger=20))
+    with pytest.raises(SourceError, match="entries overlap"):
+        load_source(Request(tmp_path / "net.pt", trust_code=True))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as written:
+        written.writestr("config.json", "{}")
+        written.writestr("model.weights.h5", bytes(99))
+    (tmp_path / "net.keras").write_bytes(changed(buffer.getvalue(), "config.json", larger=8))
+    with pytest.raises(
+        SourceError, match=r"net\.keras: an archive whose entries overlap \('model\.weights\.h5'\); refused"
+    ):
+        load_source(Request(tmp_path / "net.keras"))
+
+
+def test_archives_without_check_sums(tmp_path: Path) -> None:
+    """torch writes such on request, and reads them."""
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"w": torch.arange(8.0)}, tmp_path / "net.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(tmp_path / "net.pt") as opened:
+        assert opened.testzip() == "net/data.pkl"
+    assert "data.pkl" in archive.names_in(tmp_path / "net.pt")
+
+
+def test_sound_archives_of_other_writers(tmp_path: Path) -> None:
+    """Sizes after the data, names beyond ASCII and compression, as a stream writes them."""
+
+    class Stream(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    stream = Stream()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("n/data.pkl", b"x" * 99)
+        opened.writestr("n/größe", b"")
+        opened.writestr("n/데이터", b"y" * 99)
+    (tmp_path / "zip").write_bytes(stream.getvalue())
+    assert archive.names_in(tmp_path / "zip") == {"data.pkl", "größe", "데이터"}

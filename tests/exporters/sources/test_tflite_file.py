@@ -22,6 +22,7 @@ from xai_exporters.sources.tflite.model import TFLite
 from xai_deploy import Explainer
 from xai_deploy.foundation import runtimes
 
+from ...support.zips import changed
 from .written import NET, agree, images, refusal, tflite
 
 LABELS = "cat\ndog\nbig bird\nowl\n"
@@ -139,6 +140,17 @@ def test_metadata_that_is_not_used(mean: list[float] | None, std: list[float], l
     network = said(tflite.with_files(data, {"labels.txt": labels}))
     assert network.labels == ()
     assert note in network.notes[0]
+
+
+def test_an_archive_whose_entries_overlap() -> None:
+    data = tflite.with_files(
+        tflite.network(NET, metadata=tflite.metadata([1], [1])), {"labels.txt": LABELS, "more": ""}
+    )
+    network = said(changed(data, "labels.txt", larger=8))
+    assert network.labels == ()
+    assert network.notes == (
+        "net.tflite: its metadata is not used: its archive of associated files is an archive whose entries overlap ('more').",
+    )
 
 
 def test_a_custom_operator(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from xai_deploy.agreement import recording
 from xai_deploy.errors import RecordingError
 
+from ...support.zips import changed
 from .test_recording import refused, save
 
 GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"
@@ -34,6 +35,12 @@ def test_the_tool_writes_what_can_be_read(tmp_path: Path) -> None:
     path = save(tmp_path / "r.npz")
     with_header(path, (GOOD + "\n").encode())
     assert not recording.read(path).explained.logits.any()
+
+
+def test_entries_that_overlap(tmp_path: Path) -> None:
+    path = save(tmp_path / "r.npz")
+    path.write_bytes(changed(path.read_bytes(), "logits.npy", larger=8))
+    assert refused(path) == f"{path}: is an archive whose entries overlap ('probabilities.npy'); record again"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import zipfile
 
+from xai_deploy.foundation.zip_files import UnsoundZipError, require_apart
+
 from .flatbuffer import Table
 
 VERSION = 3
@@ -117,13 +119,18 @@ class TFLite:
             ValueError: The archive is damaged, or the file is longer than `longest` bytes.
         """
         try:
-            with zipfile.ZipFile(io.BytesIO(self._data)) as archive:
-                if len(archive.infolist()) > _MOST_FILES:
+            whole = io.BytesIO(self._data)
+            with zipfile.ZipFile(whole) as archive:
+                entries = archive.infolist()
+                if len(entries) > _MOST_FILES:
                     raise ValueError(f"its archive holds more than {_MOST_FILES} files")
+                require_apart(whole, entries, len(self._data))
                 with archive.open(name) as file:
                     content = file.read(longest + 1)
         except (KeyError, zipfile.BadZipFile):
             return b""
+        except UnsoundZipError as error:
+            raise ValueError(f"its archive of associated files is {error}") from None
         except ValueError:
             raise
         except Exception as error:  # zipfile lets every error that damage causes through
