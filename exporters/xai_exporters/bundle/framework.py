@@ -37,7 +37,7 @@ def verify_framework(
     further: Further,
     outputs: Mapping[str, NDArray[Any]],
     tolerance: float,
-    sigmoids: frozenset[str],
+    least: Mapping[str, float],
     moved: Callable[[str], float],
 ) -> float | None:
     """Compare the outputs, by name, with the source framework's own forward pass; None if the source has none.
@@ -48,7 +48,7 @@ def verify_framework(
         further: What the source takes beside them.
         outputs: What the bundle gives.
         tolerance: The largest relative difference that rounding explains.
-        sigmoids: The outputs that a Sigmoid gives. If all are near 0, the Sigmoid's own rounding is more than the tolerance.
+        least: What `least_magnitudes` gives.
         moved: Gives the relative difference that rounding of the images alone makes to an output.
 
     Raises:
@@ -59,7 +59,7 @@ def verify_framework(
     reference = network.reference(images, further)
     allowed = tolerance if network.tolerance is None else network.tolerance
     apart = {
-        name: relative_difference(outputs[name], value, name, _SIGMOID / tolerance if name in sigmoids else 0.0)
+        name: relative_difference(outputs[name], value, name, least.get(name, 0.0))
         for name, value in reference.items()
         if name in outputs
     }
@@ -92,17 +92,20 @@ def moved_by_rounding(output: Callable[[NDArray[Any], str], NDArray[Any]], image
     return apart
 
 
-def of_sigmoids(source: onnx.ModelProto) -> frozenset[str]:
-    """The graph's outputs that a Sigmoid gives."""
+def least_magnitudes(source: onnx.ModelProto, tolerance: float) -> dict[str, float]:
+    """What differences count relative to if an output is smaller: the outputs that a Sigmoid gives, by name.
+
+    If all values are near 0, the Sigmoid's own rounding is more than `tolerance`, the largest relative difference, of them.
+    """
     producer = {name: node for node in source.graph.node for name in node.output}
-    found = set()
+    found = {}
     for output in source.graph.output:
         node = producer.get(output.name)
         while node is not None and node.op_type in _MOVING:
             node = producer.get(node.input[0])
         if node is not None and node.op_type == "Sigmoid":
-            found.add(output.name)
-    return frozenset(found)
+            found[output.name] = _SIGMOID / tolerance
+    return found
 
 
 def relative_difference(got: NDArray[Any], want: NDArray[Any], name: str, least: float = 0.0) -> float:

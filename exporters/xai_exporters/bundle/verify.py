@@ -43,7 +43,7 @@ from ..sources import TrainedNetwork
 from ..sources.further import further_of
 from .beside import Arrays, asked, beside, forward, network_inputs, noise_images, results_back
 from .chosen import choosing_roles, chosen_names, other_choice, pinned, pinned_fused, with_choices, worst_choice
-from .framework import moved_by_rounding, of_sigmoids, relative_difference, verify_framework
+from .framework import least_magnitudes, moved_by_rounding, relative_difference, verify_framework
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     images = noise_images(spec, 3)
     tensors = {output.name: output.tensor for output in manifest.outputs}
     expected, chosen = _expected(source, manifest, images)
+    least = least_magnitudes(source, tolerance)
     levels = range(len(manifest.layers))
     sessions: dict[str, Any] = {}
 
@@ -97,7 +98,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     # one at a time first: a difference here comes from the cut, not from the batch
     singles = [parts(images[i : i + 1], level, slice(i, i + 1))[1] for level in levels for i in range(3)]
     worst = max(
-        relative_difference(got[tensor], want[name], name)
+        relative_difference(got[tensor], want[name], name, least.get(name, 0.0))
         for got, want in zip(singles, expected * len(levels), strict=True)
         for name, tensor in tensors.items()
     )
@@ -110,23 +111,26 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
         )
     between, together = parts(images)
     named = {name: together[tensor] for name, tensor in tensors.items()}
-    worst = max(worst, _apart_at_once(named, expected, allowed))
+    worst = max(worst, _apart_at_once(named, expected, least, allowed))
     _verify_probabilities(manifest, together)
     for level in levels:
         _verify_pixelwise(bundle, between, together[LOGITS], tolerance, level)
         _verify_windowed(bundle, between, sessions, tolerance, level)
     for role in manifest.graphs:
         if fused_method(role) is not None:
-            _verify_fused(bundle, role, images, expected, chosen, tolerance)
+            _verify_fused(bundle, role, images, expected, chosen, least, tolerance)
     moved = partial(moved_by_rounding, lambda x, name: parts(x)[1][tensors[name]], images)
     further = further_of(network.proto.graph, network_inputs(manifest, images), spec.name)
     sessions.clear()  # the framework holds the weights, too, often in a process of its own
     give_back_freed(sum(record.size for record in manifest.files.values()))
-    return Verified(worst, verify_framework(network, images, further, named, tolerance, of_sigmoids(source), moved))
+    return Verified(worst, verify_framework(network, images, further, named, tolerance, least, moved))
 
 
 def _apart_at_once(
-    outputs: Mapping[str, NDArray[Any]], expected: Sequence[Mapping[str, NDArray[Any]]], allowed: float
+    outputs: Mapping[str, NDArray[Any]],
+    expected: Sequence[Mapping[str, NDArray[Any]]],
+    least: Mapping[str, float],
+    allowed: float,
 ) -> float:
     """The largest relative difference of three images at once from what the source gives for each.
 
@@ -135,7 +139,8 @@ def _apart_at_once(
     """
     worst = 0.0
     for name, got in outputs.items():
-        worst = max(worst, relative_difference(got, np.concatenate([e[name] for e in expected]), name))
+        want = np.concatenate([e[name] for e in expected])
+        worst = max(worst, relative_difference(got, want, name, least.get(name, 0.0)))
         if worst > allowed:
             raise BatchError(f"three images at once give other outputs than one at a time (difference {worst:.1e})")
     return worst
@@ -261,6 +266,7 @@ def _verify_fused(
     images: NDArray[Any],
     expected: list[Mapping[str, NDArray[Any]]],
     chosen: Mapping[str, NDArray[Any]],
+    least: Mapping[str, float],
     tolerance: float,
 ) -> None:
     """Check that a fused graph runs, gives the source's outputs (with the source's choices), and gives a map in its range."""
@@ -284,7 +290,8 @@ def _verify_fused(
             raise VerificationError(f"{what} chooses other rows (TopK) than the source: {other}; please report it")
         results = {name: follows[name] for name in results}
     for name, got in results.items() if not embedded else ():
-        difference = relative_difference(got, np.concatenate([e[name] for e in expected]), name)
+        want = np.concatenate([e[name] for e in expected])
+        difference = relative_difference(got, want, name, least.get(name, 0.0))
         if difference > tolerance:
             raise VerificationError(
                 f"{what}'s {name!r} differs from the source's by {difference:.1e}; please report it"

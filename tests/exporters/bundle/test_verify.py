@@ -116,6 +116,19 @@ def test_an_output_of_sigmoids_near_0(
             export_onnx(tmp_path, b.model("scores"))
 
 
+@pytest.mark.parametrize(("apart", "at_once"), [(0.05, True), (1.0, False)])
+def test_sigmoids_near_0_of_three_images_at_once(apart: float, at_once: bool, tmp_path: Path) -> None:
+    """The Sigmoid of -14 + 0.05 is 8.7e-8 from that of -14, a tenth of it; 1.4e-6 are more than rounding."""
+    b = o.Build()
+    features = b.features()
+    small = b("Mul", b.linear(b.pooled(features)), b.weight(np.array(1e-6, np.float32)))
+    further = b("Cast", b("Sub", b("Shape", features, start=0, end=1), b.weight(np.array([1]))), to=o.FLOAT)
+    moved = b("Add", small, b("Mul", further, b.weight(np.array([apart / 2], np.float32))))  # 0 for one image
+    b("Sigmoid", b("Sub", moved, b.weight(np.array(14, np.float32))), out="scores")
+    done = export_onnx(tmp_path, b.model("scores"))
+    assert (done.one_because is None) == at_once
+
+
 @pytest.mark.parametrize(
     ("factor", "apart", "same", "said"),
     [
