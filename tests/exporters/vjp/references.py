@@ -150,11 +150,14 @@ def _over_kernel(x: Array) -> tuple[int, ...]:
 
 
 class MaxPool(OpRun):
-    """onnx's own fails on padding that differs between the two sides."""
+    """onnx's own fails on padding that differs between the two sides. Places count along the rows, through the whole tensor."""
 
-    def _run(self, x: Array, **options: Any) -> tuple[Array]:
+    def _run(self, x: Array, **options: Any) -> tuple[Array, Array]:
         windows = _windows(x, -np.inf, options)
-        return (windows.max(axis=_over_kernel(windows)),)
+        numbers = _windows(np.arange(x.size).reshape(x.shape), -1, options)
+        flat = (*windows.shape[: -len(_over_kernel(windows))], -1)
+        first = windows.reshape(flat).argmax(-1)[..., None]
+        return windows.max(axis=_over_kernel(windows)), np.take_along_axis(numbers.reshape(flat), first, -1)[..., 0]
 
 
 class AveragePool(OpRun):
