@@ -41,6 +41,7 @@ from .preprocess import describe_input, image_request, unstated
 from .recipes import Ask
 
 _TYPES = (np.float32, np.float16, np.uint8)
+_TAKE_FLOATS = "quantise the network with an input of floats (TensorFlow: converter.inference_input_type = tf.float32)"
 
 
 def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph) -> Input:
@@ -52,7 +53,11 @@ def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph) ->
     """
     image = clean.graph.inputs[0]
     if image.dtype is None or image.dtype.numpy() not in _TYPES:
-        raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
+        codes = image.dtype is not None and image.dtype.is_integer()
+        raise GraphError(
+            f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8: "
+            f"{_TAKE_FLOATS if codes else 'export the network in float32'}"
+        )
     name = str(image.name)
     stated = asked_of(request).images.get(name.removeprefix(IMAGE), {})
     ours, default = image_request(request, name, stated), network.preprocess if not stated else None

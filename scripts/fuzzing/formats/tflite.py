@@ -12,7 +12,7 @@ import numpy as np
 
 from . import Array, Net
 
-_FLOAT32, _INT32, _INT8 = 0, 2, 9
+_FLOAT32, _INT32, _INT16, _INT8 = 0, 2, 7, 9
 _CONV, _LINEAR, _SOFTMAX, _CUSTOM, _MEAN, _SUB = 3, 9, 25, 32, 40, 41
 
 
@@ -68,7 +68,13 @@ def _placed(builder: Any, value: Any) -> int:
 
 
 def network(
-    net: Net, quantised: bool = False, metadata: bytes = b"", custom: str = "", batch: int = 1, pair: bool = False
+    net: Net,
+    quantised: bool = False,
+    metadata: bytes = b"",
+    custom: str = "",
+    batch: int = 1,
+    pair: bool = False,
+    wide: Sequence[str] = (),
 ) -> bytes:
     """The file. Quantised, its input is (pixel - 128) / 127.5, and its output has a scale of 1 / 256.
 
@@ -79,9 +85,14 @@ def network(
         custom: The name of an operator in place of softmax.
         batch: The number of images; -1 is open.
         pair: It takes a second image, `other`, and subtracts the means of both; in float32.
+        wide: Tensors of the quantised network in int16, as converters write int16x8.
     """
     arrays = _arrays(net, pair)
     tensors, buffers = _tensors(net, quantised, batch, arrays)
+    for tensor in tensors:
+        if tensor[3] in wide:
+            tensor[1] = i8(_INT16)
+            tensor[4][3] = np.array([0], np.int64)
     place = {name: i for i, name in enumerate(arrays)}
     codes = [_CONV, _MEAN, _LINEAR, _CUSTOM if custom else _SOFTMAX, *([_SUB] if pair else [])]
     conv = {0: i8(0), 1: i32(1), 2: i32(1), 3: i8(1), 4: i32(1), 5: i32(1)}

@@ -264,7 +264,7 @@ def doubles() -> onnx.ModelProto:
         ),
         (vector_input, GraphError, r"the input 'image' has shape \[N,6\]; an image input has four dimensions"),
         (unknown_size, RequestError, r"has shape \[N,3,H,W\]; give the image's size with --input-shape C,H,W"),
-        (doubles, GraphError, "holds DOUBLE; images are float32, float16 or uint8"),
+        (doubles, GraphError, "holds DOUBLE; images are float32, float16 or uint8: export the network in float32"),
         (onnx.ModelProto, UnknownSourceError, "the file is empty"),
     ],
 )

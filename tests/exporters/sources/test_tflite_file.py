@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from xai_exporters import Export, Request, export
-from xai_exporters.errors import RequestError, SourceError
+from xai_exporters.errors import GraphError, RequestError, SourceError
 from xai_exporters.sources import TrainedNetwork, load_source
 from xai_exporters.sources.openvino_ir import child
 from xai_exporters.sources.openvino_ir.unread import why_unread
@@ -244,6 +244,44 @@ def test_elements_of_a_type_that_openvino_does_not_know(tmp_path: Path) -> None:
     data[place] = 8  # complex64
     text = refusal(saved(tmp_path, bytes(data)))
     assert "the node 'linear_bias' (Constant): holds elements of a type that OpenVINO does not know" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            13,
+            "the tensor 'linear_bias' is a variable or a table (RESOURCE), which no bundle holds: convert the network again ",
+        ),
+        (14, "the tensor 'linear_bias' is a variable or a table (VARIANT), "),
+        (
+            18,
+            "the tensor 'linear_bias' holds elements of a type that OpenVINO's reader does not know (BFLOAT16): convert ",
+        ),
+        (20, "a tensor holds elements of a type that OpenVINO's reader does not know: convert "),
+    ],
+)
+def test_elements_that_no_bundle_holds(kind: int, said: str, tmp_path: Path) -> None:
+    """Numbers of the schema's TensorType; 20 is newer than OpenVINO 2026.4, which does not name it."""
+    data = bytearray(tflite.network(NET))
+    data[data.index(b"linear_bias") - 9] = kind
+    text = refusal(saved(tmp_path, bytes(data)))
+    assert said in text
+    assert ("experimental_enable_resource_variables" in text) == (kind < 18)
+
+
+@pytest.mark.parametrize(
+    ("wide", "said"),
+    [
+        (("image",), "the input 'image' holds INT16; .* an input of floats .*inference_input_type = tf.float32"),
+        (("scores",), r"the output 'scores' holds codes of 16 bits \(int16\); .*inference_output_type = tf.float32"),
+    ],
+)
+def test_codes_of_16_bits_outside(wide: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, tflite.network(NET, quantised=True, wide=wide))
+    with pytest.raises(GraphError, match=said):
+        export(Request(path, preprocess="none"))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_damaged_file_gives_one_line(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ _FOLLOWED = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "
 _SPREAD = ("Gather", "ScatterElements", "ScatterND", "Where")
 """The operators that turn a class's number into one number per class."""
 _CODES = (ir.DataType.UINT8, ir.DataType.INT8)
+_CODES_OF_16_BITS = (ir.DataType.UINT16, ir.DataType.INT16)
+_GIVE_FLOATS = "quantise the network with outputs of floats (TensorFlow: converter.inference_output_type = tf.float32)"
 
 
 def refuse_decisions(output: ir.Value, alone: bool) -> None:
@@ -46,6 +48,8 @@ def refuse_decisions(output: ir.Value, alone: bool) -> None:
     """
     held = _decision(output)
     if held is None and _rounded(output):
+        if output.dtype in _CODES_OF_16_BITS:
+            raise GraphError(f"the output {output.name!r} holds codes of 16 bits ({_name(output)}); {_GIVE_FLOATS}")
         held = f"integers ({_name(output)})"
     if held is None:
         return

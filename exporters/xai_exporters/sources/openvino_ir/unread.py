@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -12,6 +13,17 @@ from ..tflite.model import TFLite
 _UNKNOWN = re.compile(
     r"No translator found for (\S+?) node|No conversion rule found for operations: ([^\s,]+)|No creator found for (\S+?) node"
     r"|due to operation (?P<place>\d+) of type (?P<kind>\S+)"
+)
+_TYPE = re.compile(r"Unexpected type(?:: (?P<kind>[A-Z0-9_]+))?")
+_KINDS = {"BFLOAT16": 18, "RESOURCE": 13, "VARIANT": 14}  # TensorType of tensorflow/lite/schema/schema.fbs
+_VARIABLE = (
+    "is a variable or a table ({kind}), which no bundle holds: convert the network again without "
+    "converter.experimental_enable_resource_variables, which makes constants of variables that are only read. A network that keeps "
+    "a state between runs (streaming) has to be exported without it"
+)
+_OTHER_KIND = (
+    "holds elements of a type that OpenVINO's reader does not know{kind}: convert the network in float32, float16 or int8, or the "
+    "file is damaged"
 )
 _NOISE = ("Exception from src", "Check '", "FrontEnd API failed", "While validating", "Summary:")
 _VARIABLES = (b"\x12\x0eReadVariableOp", b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2")  # NodeDef.op
@@ -58,6 +70,8 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
             f"{shown}: OpenVINO's reader knows no operator of this type; "
             "export the network without it, or to ONNX from the framework it was trained in"
         )
+    if frontend == "tflite" and (kind_of_tensor := _TYPE.search(str(error))) is not None:
+        return _of_a_kind(kind_of_tensor["kind"] or "", Path(file))
     if frontend == "paddle" and _BRANCH in str(error):
         return (
             "OpenVINO can't read its condition (conditional_block): export the network with its branches resolved, a Python "
@@ -83,6 +97,16 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     kept = [line for line in lines if line and not line.startswith(_NOISE)]
     return " ".join((kept or lines or ["no reason given"])[:3])[:300].rstrip(" .:")
+
+
+def _of_a_kind(kind: str, path: Path) -> str:
+    """What is said of a TFLite file with a tensor whose elements OpenVINO's reader does not know; `kind`: their type, or ""."""
+    name = ""
+    with contextlib.suppress(ValueError):  # the file is damaged
+        name = TFLite(_bytes(path)).of_type(_KINDS[kind]) if kind in _KINDS else ""
+    said = _VARIABLE if kind in ("RESOURCE", "VARIANT") else _OTHER_KIND
+    told = kind if said is _VARIABLE else f" ({kind})" if kind else ""
+    return f"{f'the tensor {name!r}' if name else 'a tensor'} {said.format(kind=told)}"
 
 
 def _node(kind: str, frontend: str, path: Path, place: int | None = None) -> str:

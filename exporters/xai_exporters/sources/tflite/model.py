@@ -19,7 +19,7 @@ _OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6  # of Model
 _TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3  # of SubGraph
 _CUSTOM_NAME = 1  # of OperatorCode
 _CODE_OF_OPERATOR, _TAKEN, _GIVEN, _OPTIONS = 0, 1, 2, 5  # of Operator
-_SHAPE, _NAME = 0, 3  # of Tensor
+_SHAPE, _TYPE, _NAME = 0, 1, 3  # of Tensor
 _MOST_FILES = 1000  # in the archive
 
 
@@ -83,6 +83,14 @@ class TFLite:
                 given = operator.numbers(_GIVEN, "<i")[:1]
                 return next((self._tensors[i].text(_NAME) for i in given if 0 <= i < len(self._tensors)), "")
         return ""
+
+    def of_type(self, kind: int) -> str:
+        """The name of the first tensor whose elements have a type, a number of the schema's TensorType; "" if there is none.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        return next((tensor.text(_NAME) for tensor in self._tensors if tensor.number(_TYPE, "<b") == kind), "")
 
     def custom_options(self, custom: str) -> dict[str, bytes]:
         """The options of the custom operators of this name, by the name of their second input.
