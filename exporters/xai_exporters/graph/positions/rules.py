@@ -29,12 +29,14 @@ class Step:
         states: Positions of each input; () for constants.
         shapes: Shape of each input; None if it is left out.
         results: Shape of each output.
+        of: The positions and the shape of any tensor before the node.
     """
 
     node: ir.Node
     states: tuple[Positions, ...]
     shapes: tuple[Shape | None, ...]
     results: tuple[Shape, ...]
+    of: Callable[[ir.Value], tuple[Positions, Shape]]
 
     @property
     def shape(self) -> Shape:

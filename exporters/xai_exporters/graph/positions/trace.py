@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..measure import Measured
-from . import blocks  # noqa: F401  (registers its rule)
+from . import blocks, elsewhere  # noqa: F401  (they register their rules)
 from . import strand as s
 from .frame import Frame
 from .rules import RULES, Shape, Step
@@ -56,27 +56,34 @@ def trace(
 
 
 def _follow(node: ir.Node, inputs: list[Traced], shapes: Measured, traced: dict[ir.Value, Traced]) -> None:
-    had = any(i.strands for i in inputs)
+    # what is put at a MaxPool's places takes its position from the pooling, whatever it is
+    had = any(i.strands for i in inputs) or node.op_type == "ScatterElements"
     why = next((i.why for i in inputs if i.why), "")
     if not had:
         traced.update((value, Traced((), why)) for value in node.outputs)
         return
     sizes = tuple(None if v is None else _shape(v, shapes) for v in node.inputs)
     results = tuple(shapes.two[str(v.name)] for v in node.outputs)
-    step = Step(node, tuple(i.strands for i in inputs), sizes, results)
+
+    def of(value: ir.Value) -> tuple[Positions, Shape]:
+        return traced[value].strands if value in traced else (), _shape(value, shapes)
+
+    step = Step(node, tuple(i.strands for i in inputs), sizes, results, of)
     if node.op_type == "Split":
         traced.update(zip(node.outputs, map(Traced, _split(step)), strict=True))
         return
     rule = RULES.get(node.op_type)
+    lost = f"positions can't be followed through {node.name!r} ({node.op_type})"
+    if node.op_type in _ELSEWHERE:
+        lost += ", which takes its values from other places"
     if rule is None:
-        why = f"positions can't be followed through {node.name!r} ({node.op_type})"
-        why += ", which takes its values from other places" if node.op_type in _ELSEWHERE else ""
-        traced.update((value, Traced((), why)) for value in node.outputs)
+        traced.update((value, Traced((), lost)) for value in node.outputs)
         return
     strands = rule(step)
     if len(strands) > 2:  # a tensor has a query and a key at most
         strands = ()
-    why = "" if strands else f"{node.name!r} ({node.op_type}) brings the image's positions together"
+    together = f"{node.name!r} ({node.op_type}) brings the image's positions together"
+    why = "" if strands else lost if node.op_type in (*_ELSEWHERE, "ScatterElements") else together
     traced[node.outputs[0]] = Traced(strands, why)
     # the scale of a whole tensor, indices: nothing is looked for in them
     beside = f"{node.name!r} ({node.op_type}) gives it beside its result"
