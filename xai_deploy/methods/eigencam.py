@@ -10,6 +10,10 @@ import numpy as np
 
 from .method import Array, Forward, Method, Seed, methods
 
+_ROUNDING = 1e-5
+"""A sum of float32 numbers that is smaller than this share of the sum of their magnitudes is rounding: 2^-24 of each number, and
+as much of the mean that a norm subtracted, which may be 100 times as large."""
+
 
 @methods.register("eigen-cam")
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class EigenCam(Method):
     """L = ReLU(A v), A the activation as [h*w,K] and v its first right singular vector. It is the same for every target.
 
     The sign of v is free. Here it is the one for which the projection agrees with the sum of the channels over the positions. Of
-    activations that are not negative v has no negative entry, so that the ReLU changes nothing.
+    activations that are not negative v has no negative entry, so that the ReLU changes nothing. A layer norm with untrained gains
+    leaves a sum of rounding alone; then the projection's largest entry is positive, as in scikit-learn's `svd_flip`.
 
     Attributes:
         centred: Subtract each channel's mean first (pytorch-grad-cam, whose sign is the one that its LAPACK gives).
@@ -53,5 +58,8 @@ def first_component(values: Array, centred: bool) -> Array:
             projected = u * np.linalg.norm(u @ rows)
         else:
             projected = rows @ np.linalg.eigh(rows.T @ rows)[1][:, -1]
-        maps[i] = np.maximum(-projected if projected @ total < 0 else projected, 0)
+        agreement = projected @ total
+        if abs(agreement) <= _ROUNDING * (np.abs(projected) @ np.abs(rows).sum(axis=1)):
+            agreement = projected[np.abs(projected).argmax()]
+        maps[i] = np.maximum(-projected if agreement < 0 else projected, 0)
     return maps.reshape(n, *places)

@@ -70,6 +70,22 @@ def test_more_channels_or_more_positions(shape: tuple[int, ...], centred: bool) 
     np.testing.assert_allclose(got, by_decomposition(values, centred), rtol=0, atol=1e-5 * np.abs(values).max())
 
 
+@pytest.mark.parametrize("shape", [(1, 7, 3, 5), (1, 24, 3, 5)], ids=str)
+@pytest.mark.parametrize("centred", [False, True])
+def test_channels_whose_sum_is_rounding(shape: tuple[int, ...], centred: bool) -> None:
+    """As after a layer norm without gains: the map must not turn its sign with the last bit of a number."""
+    random = np.random.default_rng(6)
+    values = random.standard_normal(shape)
+    values -= values.mean(axis=1, keepdims=True)
+    rows = values[0].reshape(shape[1], -1).T
+    rows = rows - rows.mean(axis=0) if centred else rows
+    projected = rows @ np.linalg.svd(rows)[2][0]
+    wanted = np.maximum(projected * np.sign(projected[np.abs(projected).argmax()]), 0).reshape(1, *shape[2:])
+    for _ in range(8):
+        rounded = (values * (1 + 2e-7 * random.uniform(-1, 1, shape))).astype(np.float32)
+        np.testing.assert_allclose(first_component(rounded, centred), wanted, atol=1e-5)
+
+
 def test_pytorch_grad_cam() -> None:
     """Its projection, whose sign is free."""
     peer = pytest.importorskip("pytorch_grad_cam.utils.svd_on_activations")
