@@ -101,7 +101,8 @@ def channel_layouts(rank: int) -> tuple[_Ordered, _Ordered]:
 def find_layout(value: ir.Value, rank: int = 4) -> _Ordered | None:
     """Whether an activation is [N,K,h,w] or [N,h,w,K], judged by the operators around it; None if none of them shows it.
 
-    The search passes through elementwise operators. It asks the consumers first, because they are the ones that read the layout.
+    The search passes through elementwise operators and parts of axes. It asks the consumers first, because they are the ones that
+    read the layout.
 
     Args:
         value: The activation.
@@ -118,7 +119,7 @@ def find_layout(value: ir.Value, rank: int = 4) -> _Ordered | None:
             layout = _read_as(node, position, rank)
             if layout is not None:
                 return layout
-            if node.op_type in _ELEMENTWISE or node.op_type == "Resize":
+            if node.op_type in _ELEMENTWISE or node.op_type == "Resize" or (position == 0 and _keeps_axes(node)):
                 pending.extend(node.outputs)
     current = value  # no consumer shows it: go back along the first data inputs
     while (producer := current.producer()) is not None:
@@ -139,6 +140,14 @@ def find_layout(value: ir.Value, rank: int = 4) -> _Ordered | None:
             return None
         current = inputs[0]
     return None
+
+
+def _keeps_axes(node: ir.Node) -> bool:
+    """Whether a node takes parts of some axes, and leaves their order: the colours of RGBX pixels, the columns of a stem."""
+    if node.op_type == "Gather":
+        indices = node.inputs[1]
+        return indices is not None and indices.shape is not None and len(indices.shape) == 1
+    return node.op_type in ("Slice", "Pad")
 
 
 def _read_as(node: ir.Node, position: int, rank: int) -> _Ordered | None:

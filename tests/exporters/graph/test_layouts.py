@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -21,6 +23,28 @@ def resized(scales: list[float] | None, sizes: list[int] | None, perm: list[int]
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
     onnx.checker.check_model(ir.to_proto(model))
     return model.graph.inputs[0]
+
+
+@pytest.mark.parametrize(("perm", "layout"), [((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW"), ((0, 2, 1, 3), None)])
+@pytest.mark.parametrize("op", ["Slice", "Pad", "Gather"])
+def test_parts_of_an_axis(op: str, perm: tuple[int, ...], layout: str | None) -> None:
+    """Three of four colours, a border, colours in another order: what follows shows the layout."""
+    given: dict[str, np.ndarray] = {
+        "Slice": {"a": np.array([0]), "b": np.array([3]), "c": np.array([3])},
+        "Pad": {"a": np.array([0, 1, 1, 0, 0, 1, 1, 0])},
+        "Gather": {"a": np.array([2, 1, 0])},
+    }[op]
+    options: dict[str, Any] = {"axis": 3} if op == "Gather" else {}
+    nodes = [
+        helper.make_node(op, ["x", *given], ["y"], **options),
+        helper.make_node("Transpose", ["y"], ["z"], perm=perm),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 33, 41, 4])
+    end = helper.make_tensor_value_info("z", TensorProto.FLOAT, [None] * 4)
+    constants = [numpy_helper.from_array(value, name) for name, value in given.items()]
+    graph = helper.make_graph(nodes, "net", [x], [end], constants)
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    assert find_layout(model.graph.inputs[0]) == layout
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,7 @@ def _said(model: Any) -> dict[str, Any]:
         "quantised": _quantised(model),
         "drops": rounding.drops(model),
         "halves": _halves(model),
+        "resizes_pixels": _resizes_pixels(model),
         "merged": _merged_reversal(model),
     }
 
@@ -270,11 +271,20 @@ def _quantised(model: Any) -> bool:
     return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
 
 
+def _resizes_pixels(model: Any) -> bool:
+    """Whether whole numbers are resized."""
+    return any(
+        node.get_type_name() == "Interpolate" and node.get_input_element_type(0).is_integral()
+        for node in model.get_ops()
+    )
+
+
 def _run(model: Any, folder: Path) -> None:
     """Every image alone, in float32; a network with a fixed batch of several takes each image as often.
 
     OpenVINO 2026.4 computes FakeQuantize wrongly if sizes are open, its range is one for all channels, and the operation before it
-    has a constant for each channel: it fuses both and takes the first channel's range for all.
+    has a constant for each channel: it fuses both and takes the first channel's range for all. It does not round resized pixels
+    either then, unlike with a fixed batch, though their type is that of whole numbers.
     """
     values = _inputs(folder)
     try:
@@ -283,6 +293,8 @@ def _run(model: Any, folder: Path) -> None:
                 model.reshape({port: list(array.shape) if whole else [-1, *array.shape[1:]]})
         if _quantised(model) and model.is_dynamic() and len(model.inputs) == 1:
             _save(_outputs(model, values), folder / AS_READ)
+            model.reshape([1, *values[0][1].shape[1:]])
+        elif _resizes_pixels(model) and model.is_dynamic() and len(model.inputs) == 1:
             model.reshape([1, *values[0][1].shape[1:]])
         _save(_in_any_size(model, values), folder / OUTPUTS)
     except Exception as error:

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 _HALF = 2.0**-10  # the rounding of outputs in float16
+_PIXELS = (
+    2.0**-10
+)  # a resized pixel midway between two whole numbers falls to either: a step of 1 in 255, in few places
 _DROPS = (
     "The bundle rounds to 16 bits and saturates as the file says. OpenVINO leaves this out (FakeQuantize of 65536 levels) when "
     "it runs the file itself: its outputs differ where a value is outside its range."
@@ -102,7 +105,7 @@ def _tolerance(said: dict[str, Any]) -> float | None:
     """How far the translation may be from the file; what is quantised has bounds of its own, and None stands for the usual one."""
     if said["quantised"]:
         return math.inf
-    return _HALF if said["halves"] else None
+    return _HALF if said["halves"] else _PIXELS if said["resizes_pixels"] else None
 
 
 def _translate(given: Given, folder: Path, more: Sequence[str]) -> None:

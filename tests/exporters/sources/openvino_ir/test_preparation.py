@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from xai_exporters.errors import PreprocessingError, SourceError
 from xai_exporters.request import Request
 from xai_exporters.sources import load_source
@@ -236,6 +237,80 @@ def test_steps_inside(name: str, tmp_path: Path) -> None:
     got = Explainer(done.path, "onnxruntime").predict(photo)
     # a resized photo is rounded to 8 bits in the runtime, in PrePostProcessor only if it is given as such
     assert np.abs(got - want).max() <= (5e-3 if name in ("any size", "pixels") else 1e-4) * np.abs(want).max()
+
+
+@pytest.mark.parametrize("kind", ["BILINEAR", "BICUBIC"])
+@pytest.mark.parametrize("size", [(37, 53), (11, 17)], ids=["smaller", "larger"])
+def test_resizes_as_pillow_has_them(tmp_path: Path, kind: str, size: tuple[int, int]) -> None:
+    """On odd sizes: the logits are OpenVINO's, and those of the network without steps on what Pillow itself gives, in floats."""
+    algorithm = getattr(ov.preprocess.ResizeAlgorithm, f"RESIZE_{kind}_PILLOW")
+
+    def prepare(image: Any) -> None:
+        image.tensor().set_element_type(ov.Type.f32).set_layout(ov.Layout("NHWC")).set_spatial_static_shape(*size)
+        image.preprocess().resize(algorithm).mean([110, 120, 130]).scale([50, 60, 70])
+
+    done = exported(classifier(tmp_path, before=changed(prepare)), preprocess="none")
+    x = np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype(np.float32)
+    core = ov.Core()
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    of_file = core.compile_model(tmp_path / "ir" / "net.xml", "CPU", exact)([x])[0]
+    (tmp_path / "plain").mkdir()
+    plain = core.compile_model(classifier(tmp_path / "plain"), "CPU", exact)
+    height, width = (plain.inputs[0].partial_shape[i].get_length() for i in (2, 3))
+    bands = [
+        np.asarray(Image.fromarray(x[0, ..., c], "F").resize((width, height), Image.Resampling[kind])) for c in range(3)
+    ]
+    pixels = (np.stack(bands) - np.array([110, 120, 130])[:, None, None]) / np.array([50, 60, 70])[:, None, None]
+    by_pillow = plain([pixels[None].astype(np.float32)])[0]
+    for backend in ("onnxruntime", "openvino"):
+        got = Explainer(done.path, backend).predict(x)
+        for want in (of_file, by_pillow):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max(), err_msg=backend)
+
+
+@pytest.mark.parametrize("kind", ["LINEAR", "CUBIC", "NEAREST", "BILINEAR_PILLOW", "BICUBIC_PILLOW"])
+@pytest.mark.parametrize("size", [(37, 53), (11, 17)], ids=["smaller", "larger"])
+def test_pixels_that_are_resized_before_they_are_floats(tmp_path: Path, kind: str, size: tuple[int, int]) -> None:
+    """As OpenVINO's own samples do: it rounds to pixels, Pillow's filters after each of the two passes.
+
+    Rows that are means of two pixels lie midway between two whole numbers often: a few pixels fall to the other one.
+    """
+    algorithm = getattr(ov.preprocess.ResizeAlgorithm, f"RESIZE_{kind}")
+
+    def prepare(image: Any) -> None:
+        image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_spatial_static_shape(*size)
+        image.preprocess().resize(algorithm).convert_element_type(ov.Type.f32)
+        image.preprocess().mean([110, 120, 130]).scale([50, 60, 70])
+
+    done = exported(classifier(tmp_path, before=changed(prepare)), preprocess="none")
+    x = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype(np.uint8)
+    core = ov.Core()
+    model = core.read_model(tmp_path / "ir" / "net.xml")
+    model.reshape([1, *size, 3])  # of an open batch OpenVINO leaves out the rounding
+    want = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x])[0]
+    for backend in ("onnxruntime", "openvino"):
+        got = Explainer(done.path, backend).predict(x)
+        close = 1e-3 if kind == "BILINEAR_PILLOW" else 1e-4
+        np.testing.assert_allclose(got, want, rtol=0, atol=close * np.abs(want).max(), err_msg=backend)
+
+
+def rgbx(image: Any) -> None:
+    color = ov.preprocess.ColorFormat
+    image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(color.RGBX)
+    image.preprocess().convert_color(color.RGB).convert_element_type(ov.Type.f32).mean([110, 120, 130])
+
+
+def test_pixels_of_four_bytes(tmp_path: Path) -> None:
+    """RGBX, the fourth unused: [N,h,w,4], which was taken for [N,channels,rows,4]."""
+    done = exported(classifier(tmp_path, before=changed(rgbx)), preprocess="none")
+    spec = done.manifest.input
+    assert (spec.layout, spec.channels, spec.dtype) == ("NHWC", 4, "uint8")
+    x = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 4)).astype(np.uint8)
+    want = ov.Core().compile_model(tmp_path / "ir" / "net.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x])[0]
+    for backend in ("onnxruntime", "openvino"):
+        np.testing.assert_allclose(
+            Explainer(done.path, backend).predict(x), want, rtol=0, atol=1e-4 * np.abs(want).max()
+        )
 
 
 def test_outputs_in_half_precision(tmp_path: Path) -> None:

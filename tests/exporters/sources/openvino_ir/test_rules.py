@@ -154,6 +154,9 @@ CASES: dict[str, Any] = {
     "pillow bicubic": lambda x: o.interpolate(
         x, ints(3, 4), "bicubic_pillow", "sizes", [0] * 4, [0] * 4, "half_pixel", "floor", False, -0.5, ints(2, 3)
     ),
+    "pillow bicubic, larger, with a coefficient that OpenVINO does not read": lambda x: o.interpolate(
+        x, ints(13, 6), "bicubic_pillow", "sizes", [0] * 4, [0] * 4, "half_pixel", "floor", False, -0.75, ints(2, 3)
+    ),
     "first interpolate": lambda x: of_version(
         "opset4", "Interpolate", [x, ints(10, 14), f32(2, 2), ints(2, 3)], mode="nearest", shape_calculation_mode="scales",
         pads_begin=[0] * 4, pads_end=[0] * 4, coordinate_transformation_mode="asymmetric", nearest_mode="floor", antialias=False,

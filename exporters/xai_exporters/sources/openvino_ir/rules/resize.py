@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -22,6 +24,20 @@ _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 @rule("Interpolate")
 def interpolate(op: Ops, layer: Layer) -> ir.Value:
+    """Of whole numbers, as PrePostProcessor has pixels, OpenVINO computes in floats, rounds and clips; ONNX Runtime cuts off."""
+    kind = layer.kind(0)
+    if kind.kind not in "iu" or str(layer.attr("mode")).lower() == "nearest":
+        return _interpolate(op, layer, layer.x())
+    bounds = np.iinfo(kind)
+
+    def rounded(y: ir.Value) -> ir.Value:
+        return op.Clip(op.Round(y), float(bounds.min), float(bounds.max))
+
+    y = _interpolate(op, layer, op.Cast(layer.x(), to=ir.DataType.FLOAT), rounded)
+    return op.Cast(rounded(y), to=ir.DataType.from_numpy(kind))
+
+
+def _interpolate(op: Ops, layer: Layer, x: ir.Value, rounded: Callable[[ir.Value], ir.Value] | None = None) -> ir.Value:
     """Resize by scales if OpenVINO computes the sizes from them, or if they give the same sizes; else to sizes."""
     rank, axes = len(layer.dims()), _axes(layer)
     places, mode = _places(layer), str(layer.attr("mode")).lower()
@@ -33,7 +49,7 @@ def interpolate(op: Ops, layer: Layer) -> ir.Value:
     ):  # floor(z) is round_prefer_ceil(z - 1/2)
         places, nearest = "half_pixel", "round_prefer_ceil"
     if mode in _PILLOW:
-        return _pillow(op, layer, _PILLOW[mode])
+        return _pillow(op, layer, x, _PILLOW[mode], rounded)
     if places not in _PLACES or mode not in _MODES or (mode == "nearest" and nearest not in _NEAREST):
         raise layer.refuse(f"resizes with {mode}, {places}, {nearest}, which ONNX's Resize does not have")
     if any((*(layer.attr("pads_begin") or []), *(layer.attr("pads_end") or []))):
@@ -48,33 +64,33 @@ def interpolate(op: Ops, layer: Layer) -> ir.Value:
         attributes["nearest_mode"] = nearest
     if attributes["mode"] == "cubic":
         if sorted(axes) != list(range(rank - len(axes), rank)):
-            return _cubic(op, layer, axes, places)
+            return _cubic(op, layer, x, axes, places)
         attributes["cubic_coeff_a"] = float(layer.attr("cube_coeff", -0.75))
     scales = np.ones(rank, np.float32)
     if str(layer.attr("shape_calculation_mode")).lower() == "scales":
         scales[axes] = layer.require(_place_of_scales(layer), "scales").astype(np.float32).ravel()
-        return op.Resize(layer.x(), None, op.emit.shared(scales), **attributes)
+        return op.Resize(x, None, op.emit.shared(scales), **attributes)
     dims, outs = layer.dims(), layer.result()
     pairs = [(dims[a], outs[a]) for a in axes]
     if any(before is None or after is None for before, after in pairs):
         raise layer.refuse("its sizes are not known; give the image's size with --input-shape C,H,W")
     if all(before == after for before, after in pairs):
-        return op.Identity(layer.x())
+        return op.Identity(x)
     scales[axes] = [np.float32(after) / np.float32(before) for before, after in pairs]
     exact = all(
         int(np.floor(np.float32(before) * s)) == after for (before, after), s in zip(pairs, scales[axes], strict=True)
     )
     if exact:
-        return op.Resize(layer.x(), None, op.emit.shared(scales), **attributes)
+        return op.Resize(x, None, op.emit.shared(scales), **attributes)
     known = [size if axis in axes else dims[axis] for axis, size in enumerate(outs)]
     if None not in known:
-        return op.Resize(layer.x(), None, None, np.array(known), **attributes)
-    shape = op.Shape(layer.x())
+        return op.Resize(x, None, None, np.array(known), **attributes)
+    shape = op.Shape(x)
     parts = [
         op.emit.shared(np.array([size])) if size is not None else op.Slice(shape, [axis], [axis + 1])
         for axis, size in enumerate(known)
     ]
-    return op.Resize(layer.x(), None, None, op.Concat(*parts, axis=0), **attributes)
+    return op.Resize(x, None, None, op.Concat(*parts, axis=0), **attributes)
 
 
 def _nearest(layer: Layer, axes: list[int]) -> str:
@@ -124,12 +140,12 @@ def _axes(layer: Layer) -> list[int]:
     return [layer.axis(a) for a in layer.ints(last, "axes")] if len(layer) > last else list(range(len(layer.dims())))
 
 
-def _cubic(op: Ops, layer: Layer, axes: list[int], places: str) -> ir.Value:
+def _cubic(op: Ops, layer: Layer, x: ir.Value, axes: list[int], places: str) -> ir.Value:
     """Cubics along other axes than the last ones, as a product with a matrix per axis.
 
     ONNX Runtime's Resize shrinks along no other axes, and its optimiser moves a Resize in front of a Transpose that would help.
     """
-    x, rank = layer.x(), len(layer.dims())
+    given, rank = x, len(layer.dims())
     factors: dict[int, float] = {}
     if str(layer.attr("shape_calculation_mode")).lower() == "scales":
         numbers = layer.require(_place_of_scales(layer), "scales").astype(np.float64).ravel()
@@ -139,7 +155,7 @@ def _cubic(op: Ops, layer: Layer, axes: list[int], places: str) -> ir.Value:
         if before != after or factors.get(axis, 1.0) != 1.0:
             matrix = _cubics(before, after, factors.get(axis, after / before), places, layer)
             x = product_along(op, x, axis, rank, matrix)
-    return x if x is not layer.x() else op.Identity(x)
+    return x if x is not given else op.Identity(x)
 
 
 def _cubics(before: int, after: int, factor: float, places: str, layer: Layer) -> NDArray[np.float32]:
@@ -160,18 +176,23 @@ def _cubics(before: int, after: int, factor: float, places: str, layer: Layer) -
     return matrix.astype(np.float32)
 
 
-def _pillow(op: Ops, layer: Layer, interpolation: str) -> ir.Value:
-    """Pillow's resampling as a product with a matrix per axis: OpenVINO reads ONNX's Resize without its antialias."""
-    coefficient = float(layer.attr("cube_coeff", -0.75))
-    if interpolation == "bicubic" and coefficient != -0.5:
-        raise layer.refuse(f"resizes with Pillow's bicubic filter and the coefficient {coefficient:g}; Pillow has -0.5")
-    x, rank = layer.x(), len(layer.dims())
-    for axis in _axes(layer):
+def _pillow(
+    op: Ops, layer: Layer, x: ir.Value, interpolation: str, rounded: Callable[[ir.Value], ir.Value] | None
+) -> ir.Value:
+    """Pillow's resampling as a product with a matrix per axis: OpenVINO reads ONNX's Resize without its antialias.
+
+    The bicubic filter has Pillow's coefficient -0.5 whatever `cube_coeff` says: OpenVINO's kernel does not read it, and
+    PrePostProcessor writes -0.75. Whole numbers are rounded after the rows, which come first, too (`rounded`).
+    """
+    given, rank = x, len(layer.dims())
+    for axis in sorted(_axes(layer), reverse=True):
         before, after = layer.sizes(0, axis)[:1][0], layer.out_sizes(axis)[:1][0]
         if before == after:
             continue
         start, matrix = weights(before, after, interpolation, antialias=True)
         full = np.zeros((before, after), np.float32)
         full[start : start + matrix.shape[1]] = matrix.T
+        if rounded is not None and x is not given:
+            x = rounded(x)
         x = product_along(op, x, axis, rank, full)
-    return x if x is not layer.x() else op.Identity(x)
+    return x if x is not given else op.Identity(x)
