@@ -170,7 +170,7 @@ def drawn(
     size = root_mean_square(values)
     if (errors > size / 2).any():
         log.warning("%s: chance makes more than half of the values; give more samples, or fewer segments", name)
-    relative = errors / np.maximum(size, 1e-30)
+    relative = errors / np.maximum(size, 1e-60)  # below all that float32 holds
     warn_of_tolerance(name, tolerance, relative, "samples")
     return Valued(values, {"standard_error": errors, "relative_error": relative}, passes)
 

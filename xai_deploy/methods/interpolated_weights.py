@@ -205,6 +205,8 @@ class _Fit:
 
     def __init__(self, asked: _Asked, scores: Numbers, less: float, setting: _Setting) -> None:
         self._norms, known = asked.norms, asked.masks
+        unit = float(np.abs(scores).max()) or 1.0  # a class may have probabilities of 1e-30
+        given, scores, less = scores, scores / unit, less / unit
         self._roots = bool(scores.min() >= 0)
         values = np.sqrt(scores) if self._roots else scores
         centred = values - values.mean()
@@ -220,6 +222,8 @@ class _Fit:
         self.variance = _Variance(kernel, known, self.setting.noise, self._parts(asked, kernel, inverse))
         left_out = self._scores(values - (inverse @ centred) / np.diag(inverse))  # each score by all others
         self.error = self._error(asked, (scores - left_out)[asked.drawn], less)
+        self.weights *= unit
+        self.weights[known] = given
 
     def gain(self) -> Numbers:
         """What a mask promises of the map: what it takes off the map's variance, times what its upper bound adds; 1 is the most."""

@@ -31,6 +31,7 @@ _AT_ONCE = 1024
 # map's variance is 0.2 to 0.35 of what it would be for as many numbers that know nothing of each other (five photographs of three
 # networks, with 333 to 4000 masks).
 _CHANCE = 1 / 3
+_ROUNDING = 1e-12  # as a share of the scores
 _CAUTION = 1.25  # The true error was 0.7 to 1.2 times the residuals' standard error there.
 
 
@@ -99,14 +100,15 @@ class Drawn:
         error = self._chance(left)
         # What the mean of the masks seen varies over the parts, without what chance adds to it.
         whole = float((seen @ coarse / count).var())
-        signal = max(whole - self._chance(seen), 0.05 * whole)
-        return math.sqrt(error / max(signal, 1e-60)) if error else 0.0
+        # a share of the scores: a class may have probabilities of 1e-30
+        signal = max(whole - self._chance(seen), 0.05 * whole, 1e-60 * float(seen @ seen) / count)
+        return math.sqrt(error / signal) if error else 0.0
 
     def _share(self, residuals: Numbers) -> float:
         """How much of the residuals' map is added: what it is beyond chance (positive part of James and Stein's estimator)."""
         coarse = self.coarse[: len(residuals)]
         whole = float((residuals @ coarse / len(residuals)).var())
-        return max(0.0, 1 - _CHANCE * self._chance(residuals) / max(whole, 1e-60))
+        return max(0.0, 1 - _CHANCE * self._chance(residuals) / whole) if whole else 0.0
 
     def _chance(self, values: Numbers) -> float:
         """The variance of the mean of value times mask over other draws of masks, as a mean over the parts.
@@ -211,7 +213,8 @@ def _one_model(ridge: _Ridge, scores: Numbers, squared: bool) -> Model:
     weights, mean, alone = ridge.fit(np.sqrt(scores) if squared else scores)
     told = _h(alone, squared)
     told = told - told.mean()
-    slope = max(float(told @ scores) / max(float(told @ told), 1e-30), 0.0)
+    least = _ROUNDING**2 * float(scores @ scores)  # below it, what is told is rounding
+    slope = max(float(told @ scores) / float(told @ told), 0.0) if float(told @ told) > least else 0.0
     return Model(weights, mean, slope, squared, scores - scores.mean() - slope * told)
 
 

@@ -43,8 +43,9 @@ class Integral:
 
 
 def span(high: NDArray[np.floating], low: NDArray[np.floating]) -> Numbers:
-    """The magnitude of a score's change, or what is rounding; 1e-12 keeps a quotient by it defined if both scores are 0."""
-    rounding = 1e-4 * (np.abs(high) + np.abs(low)) + 1e-12
+    """The magnitude of a score's change, or what is rounding; 1e-60 keeps a quotient by it defined if both scores are 0."""
+    high, low = np.asarray(high, np.float64), np.asarray(low, np.float64)
+    rounding = 1e-4 * (np.abs(high) + np.abs(low)) + 1e-60
     return np.asarray(np.maximum(np.abs(high - low), rounding), np.float64)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from xai_deploy import Explainer
 from xai_deploy.errors import OptionError
 from xai_deploy.methods import create
+from xai_deploy.methods.hiding import drawn
 from xai_deploy.methods.kernelshap import KernelShap
 
 from .. import tiny
@@ -87,3 +89,17 @@ def test_a_tolerance_that_is_not_reached_is_said(
     exact = max(found.diagnostics[name]) == 0  # the tiny network has few channels
     assert (said in caplog.text) == (not exact)
     assert exact == (method == "score-cam")
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e-44])
+def test_the_error_of_small_scores(scale: float) -> None:
+    """It is a share of the values: 1/4 of them here, for a class whose probability is 1e-44 (float32's least), too."""
+    forward = SimpleNamespace(progress=lambda items, most, label: (item for item in items))
+    image = SimpleNamespace(forward=forward, seen=SimpleNamespace(targets=1), count=2, which="")
+    image.scores = lambda rows, tick: np.zeros((1, len(rows)))
+
+    def fit(rows: Any, scores: Any) -> Any:
+        return np.array([[3.0, -4.0]]) * scale, np.array([[0.75, 1.0]]) * scale
+
+    found = drawn("lime", cast(Any, image), np.ones((8, 2), bool), 4, None, fit)
+    assert found.said["relative_error"].tolist() == pytest.approx([0.25])

@@ -177,3 +177,15 @@ def test_the_process_is_the_one_of_the_book() -> None:
 def test_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         ScoreCam(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-16, 1e8])
+def test_the_scores_scale_means_nothing(scale: float) -> None:
+    """A class may have probabilities of 1e-30 under all masks: its weights, error and passes are as of any other."""
+    maps = blobs(200, 11)
+    truth = score(maps, 11)[None]
+    found = interpolate(maps, lambda masks: truth[:, masks], np.full(1, 0.01), None, 0.3)
+    scaled = interpolate(maps, lambda masks: scale * truth[:, masks], np.full(1, 0.01 * scale), None, 0.3)
+    assert found.passes == scaled.passes < 200
+    np.testing.assert_allclose(scaled.errors, found.errors, rtol=1e-6)
+    np.testing.assert_allclose(scaled.weights / scale, found.weights, atol=1e-6 * truth.max())

@@ -34,3 +34,30 @@ def test_scores_below_0_have_no_roots() -> None:
     [model] = drawn.fit([drawn.coarse.sum(axis=1)])
     assert not model.squared
     assert np.isfinite(drawn.maps([model])).all()
+
+
+@pytest.mark.parametrize("in_pairs", [False, True])
+@pytest.mark.parametrize("scale", [1e-38, 1e-20, 1e10])
+def test_the_scores_scale_means_nothing(scale: float, in_pairs: bool) -> None:
+    """A class may have probabilities of 1e-30 always: its map and the errors (of the mean and of the model) are as sure."""
+    enlarged = Enlarged((8, 10), 3, 0.5)
+    rng = np.random.default_rng(2)
+    drawn = Drawn(enlarged, 0, in_pairs)
+    drawn.add(*enlarged.draw(rng, 120))
+    scores = rng.random(120) + np.maximum(drawn.coarse[:, 3], 0)
+    [model], [other] = drawn.fit([scores]), drawn.fit([scale * scores])
+    [found], [scaled] = drawn.maps([model]), drawn.maps([other])
+    np.testing.assert_allclose(scaled / scale, found, rtol=0, atol=1e-6 * np.abs(found).max())
+    assert drawn.relative_error(scale * scores, other) == pytest.approx(drawn.relative_error(scores, model), rel=1e-6)
+    assert drawn.relative_error(scale * scores, None) == pytest.approx(drawn.relative_error(scores, None), rel=1e-6)
+    assert drawn.relative_error(scores, None) > 0.2
+
+
+def test_scores_that_are_all_equal_have_no_map() -> None:
+    enlarged = Enlarged((8, 10), 3, 0.5)
+    drawn = Drawn(enlarged, 0)
+    drawn.add(*enlarged.draw(np.random.default_rng(3), 150))
+    for value in (0.0, 0.3, -1e-25, 1e20):
+        [model] = drawn.fit([np.full(150, value)])
+        [found] = drawn.maps([model])
+        assert np.abs(found).max() <= 1e-12 * abs(value)

@@ -46,6 +46,24 @@ def test_kinks_against_the_closed_form(places: list[float]) -> None:
     assert found.error < uniform
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-14, 1e10])
+def test_the_scores_scale_means_nothing(scale: float) -> None:
+    """The error is a share of the score's change, however small the score is: a probability may be 1e-30."""
+    places = np.array([0.1, 0.5, 0.77])
+
+    def at(by: float) -> At:
+        def scaled(points: Numbers) -> tuple[Numbers, Numbers]:
+            slopes, scores = kinked(places, [])(points)
+            return np.asarray(by * slopes, np.float64), by * scores
+
+        return scaled
+
+    found, scaled = (integrate(at(by), 1e-3, 200) for by in (1.0, scale))
+    assert scaled.points == found.points > FIRST
+    assert scaled.error == pytest.approx(found.error, rel=1e-6, abs=1e-12)
+    np.testing.assert_allclose(scaled.value / scale, found.value, rtol=1e-6)
+
+
 def test_a_straight_line_takes_the_first_points() -> None:
     found = integrate(lambda a: (np.stack([a * 0 + 2, a * 0 - 5], 1), 7 - 3 * a), 1e-9, 100)
     assert (found.points, found.first, found.error) == (FIRST, 7, 0)
