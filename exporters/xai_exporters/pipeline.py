@@ -353,7 +353,7 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
     checked = check_everywhere(contents, manifest, images)
     unusable = {
         role: why
-        for role, share in checked.rounding.items()
+        for role, share in ({} if manifest.logits_step else checked.rounding).items()  # of integers it is told alone
         if role in manifest.graphs and not roles.asks_for(role) and (why := why_unusable(role, share)) is not None
     }
     wrong = unusable | refused(contents, manifest) | dict(checked.wrong) | wrong

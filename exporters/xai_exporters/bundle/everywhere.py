@@ -24,7 +24,7 @@ from .beside import asked, beside, forward
 from .chosen import all_pinned, other_choice
 from .compared_scores import compare_scores, lists_apart
 from .installed import Arrays, Open, Runtime, exactly, installed
-from .moved import NEARBY, LogitsOf, moved_by_image, moved_by_scales
+from .moved import NEARBY, LogitsOf, moved_by_image, moved_by_scales, with_moved_scales
 from .rounding import Rounding
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,14 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
     """
     wrong: dict[str, str] = {}
     unverified: list[str] = []
-    rounding = Rounding(manifest)
+
+    def rescaled(role: str, seed: int, feeds: Arrays) -> Arrays:
+        parts = {name: with_moved_scales(model, seed) for name, model in _parts_of(contents, manifest).items()}
+        between, _ = _head_and_tail(exactly, parts, manifest, image, chosen)
+        graph = with_moved_scales(contents[manifest.graphs[role].file], seed)
+        return exactly(graph, f"the {role} graph")({**feeds, **between})
+
+    rounding = Rounding(manifest, rescaled)
     first: NDArray[Any] | None = None
     chosen: Arrays = {}
     for runtime, opened, here in (

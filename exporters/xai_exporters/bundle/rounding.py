@@ -4,6 +4,9 @@
 2. For relevance, the inputs are moved by about one rounding (2^-23 of each value), four times. Runtimes alone may round alike: the
    relevance at gMLP's pixels differed by 0.005 of its largest value between them, by 0.15 from float64, and by 0.04 to 0.14 so.
    Gradients are not measured so, because a maximum of equal values moves with its inputs.
+3. In a network of integers the first quantisation takes such a move away. There the scales move, and codes on a border fall to
+   their other side. Relevance alone is measured: it may differ by all of its largest value where logits and gradients differ by a
+   few codes (vit_tiny of random weights in 8 bits: logits by 0.09, the gradient by 0.03, relevance by 1 to 30).
 
 If the results differ, float32 can't tell which one is right. Relevance is a product of shares x w / sum of x w. If positive and
 negative terms nearly cancel, a share is large, and so is its error. `scripts/check_rounding` compares with float64.
@@ -21,12 +24,16 @@ from xai_deploy.faithful import HALF, PRODUCTS, percent
 from xai_deploy.format.bundle import ACTIVATION, LOGITS, RELEVANCE, SALIENCY, TARGET, Manifest, at_level, fused_method
 
 Arrays = Mapping[str, NDArray[Any]]
+Run = Callable[[Arrays], Arrays]
 
 TOLD = 0.01
 """The share of the largest value from which it is told."""
 
+TOLD_OF_CODES = 0.1
+"""That share in a network of integers, whose maps move by a code as a rule; from as much on it is told of its logits, too."""
+
 UNUSABLE = 0.2
-"""The share from which a graph is left out, unless the request asks for it."""
+"""The share from which a graph of a network of floats is left out, unless the request asks for it."""
 
 _CANCELLED = 1e-5
 """Gradient times activation, summed over the channels, as a share of its terms' magnitudes: 2e-7 before a LayerNormalization,
@@ -34,6 +41,7 @@ _CANCELLED = 1e-5
 
 
 _DRAWS, _STEP = 4, 2.0**-23  # how often inputs are moved, and by how much
+_DRAWS_OF_CODES = 2  # how often scales are moved; each opens the graphs again
 
 _FAR = TOLD / 100
 """If the first draw moves relevance by less, the others are left out, since the draws take most of an export's time. On eight
@@ -44,16 +52,24 @@ SPLITTING = "split-residuals"
 
 
 class Rounding:
-    """Collects what the runtimes give for the same inputs."""
+    """Collects what the runtimes give for the same inputs.
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        # half precision and integers round more, and by design; `faithful` has their tolerances
-        self.measures = not manifest.logits_step and HALF not in manifest.extensions
+    Args:
+        manifest: The bundle's manifest.
+        rescaled: What the graph of a role gives for these inputs on ONNX Runtime without optimisations if all scales move, those
+            before the layer, too; the number is that of the draw.
+    """
+
+    def __init__(self, manifest: Manifest, rescaled: Callable[[str, int, Arrays], Arrays] | None = None) -> None:
+        self._manifest, self._rescaled = manifest, rescaled
+        self._codes = bool(manifest.logits_step)
+        # half precision rounds more, and by design; `faithful` has its tolerance
+        self.measures = HALF not in manifest.extensions
         self._exact: dict[str, list[NDArray[np.float64]]] = {}  # role -> what its graph gives at each layer
         self._shares: dict[str, float] = {}
+        self._chosen: dict[str, NDArray[np.int64]] = {}  # role -> the class that each image's relevance is of
 
-    def add(self, role: str, results: Arrays, feeds: Arrays, exactly: Callable[[], Callable[[Arrays], Arrays]]) -> None:
+    def add(self, role: str, results: Arrays, feeds: Arrays, exactly: Callable[[], Run]) -> None:
         """Add one runtime's results.
 
         Args:
@@ -63,7 +79,7 @@ class Rounding:
             exactly: Opens the graph on ONNX Runtime without optimisations. It is called once for each role.
         """
         name = self._manifest.graphs[role].propagated or SALIENCY
-        if not self.measures or name not in results:
+        if not self.measures or name not in results or (self._codes and name != RELEVANCE):
             return
         if role not in self._exact:  # at the inputs that the first runtime's head gives
             if (
@@ -72,15 +88,19 @@ class Rounding:
                 self._exact[role] = _layers(results, name)
             else:
                 self.measure(role, name, feeds, exactly())
-        self._add(role, results, name)
+        same = slice(None)
+        if self._codes:  # of two classes whose codes are equal, another runtime may take the other one
+            same = self._classes(results, feeds) == self._chosen[role]
+        self._add(role, results, name, same)
 
-    def _add(self, role: str, results: Arrays, name: str) -> float:
-        """Add the share by which results differ from those of the exact run; returns it."""
-        share = max(map(_share, _layers(results, name), self._exact[role]))
+    def _add(self, role: str, results: Arrays, name: str, rows: Any = slice(None)) -> float:
+        """Add the share by which results of some images differ from those of the exact run; returns it."""
+        pairs = zip(_layers(results, name), self._exact[role], strict=True)
+        share = max(_share(got[rows], exact[rows]) for got, exact in pairs)
         self._shares[role] = max(self._shares.get(role, 0.0), share)
         return share
 
-    def measure(self, role: str, name: str, feeds: Arrays, run: Callable[[Arrays], Arrays]) -> None:
+    def measure(self, role: str, name: str, feeds: Arrays, run: Run) -> None:
         """Run a graph without optimisations, for relevance also with inputs that are moved by a rounding.
 
         Args:
@@ -96,23 +116,34 @@ class Rounding:
             self._shares[PRODUCTS] = 1.0
         if name != RELEVANCE:
             return
-        predicted = (
-            results[LOGITS].reshape(len(results[LOGITS]), -1).argmax(axis=1)
-        )  # of the one region, if the scores are those of regions
-        # the prediction may change with the inputs
-        fixed = {**feeds, TARGET: np.where(feeds[TARGET] < 0, predicted, feeds[TARGET])}
+        self._chosen[role] = self._classes(results, feeds)
+        fixed = {**feeds, TARGET: self._chosen[role]}  # the prediction may change with the inputs
+        if self._codes:
+            for seed in range(_DRAWS_OF_CODES if self._rescaled is not None else 0):
+                self._add(role, self._rescaled(role, seed, fixed), name)
+            return
         for seed in range(_DRAWS):
             moved = run({key: _moved(value, seed) for key, value in fixed.items()})
             if self._add(role, moved, name) < _FAR:
                 break
+
+    @staticmethod
+    def _classes(results: Arrays, feeds: Arrays) -> NDArray[np.int64]:
+        """The class that each image's relevance is of: the one asked for, or the predicted one."""
+        logits = results[LOGITS]
+        predicted = logits.reshape(len(logits), -1).argmax(
+            axis=1
+        )  # of the one region, if the scores are those of regions
+        return np.asarray(np.where(feeds[TARGET] < 0, predicted, feeds[TARGET]))
 
     def all_shares(self) -> dict[str, float]:
         """Role or `PRODUCTS` -> share."""
         return dict(self._shares)
 
     def shares(self) -> dict[str, float]:
-        """As `all_shares`, from `TOLD` on."""
-        return {name: share for name, share in self._shares.items() if share >= TOLD}
+        """As `all_shares`, from `TOLD` on; in a network of integers from `TOLD_OF_CODES` on."""
+        told = TOLD_OF_CODES if self._codes else TOLD
+        return {name: share for name, share in self._shares.items() if share >= told}
 
 
 def _layers(results: Arrays, name: str) -> list[NDArray[np.float64]]:
@@ -145,9 +176,8 @@ def _share(got: NDArray[Any], exact: NDArray[Any]) -> float:
     size = np.abs(exact).max(axis=axes)
     difference = np.abs(got - exact).max(axis=axes)
     shares = np.divide(difference, size, out=np.zeros_like(size), where=size > 0)
-    return (
-        float(shares.max()) if np.isfinite(shares).all() else 0.0
-    )  # `check_backward` reports values that are not finite
+    # `check_backward` reports values that are not finite
+    return float(shares.max(initial=0.0)) if np.isfinite(shares).all() else 0.0
 
 
 def _cancels(gradient: NDArray[Any], activation: NDArray[Any]) -> bool:

@@ -21,7 +21,7 @@ from xai_exporters.pipeline import _MEASURED
 from xai_deploy import Explainer
 from xai_deploy.caveats import warn_of
 from xai_deploy.errors import WrongResultError
-from xai_deploy.faithful import NOISE, allowed, said
+from xai_deploy.faithful import NOISE, allowed, rounding, said
 
 from .. import onnx_nets as o
 from ..running import export_onnx, left_behind
@@ -152,6 +152,49 @@ def test_codes_near_a_border(tmp_path: Path) -> None:
     other_side = 0.1 * 0.8 * np.mean(k % 2, axis=(1, 2)).max()
     assert noise == pytest.approx(other_side, abs=0.011)  # a step
     assert allowed(done.manifest, largest) == pytest.approx(0.01 + 1e-3 * largest + 1.25 * noise)
+
+
+def cancelling() -> onnx.ModelProto:
+    """Logits 2 sigmoid(h GAINS / 10), h the mean of round(k / 2) - round(k / 2 - 1.25), k the codes of the image's first channel.
+    Half of the first term's values lie on the border between two codes."""
+    b = o.Build(13)
+
+    def coded(x: str, scale: float) -> str:
+        s, z = b.weight(np.float32(scale)), b.weight(np.uint8(0))
+        return b("DequantizeLinear", b("QuantizeLinear", x, s, z), s, z)
+
+    x = b("DequantizeLinear", "image", b.weight(np.float32(1)), b.weight(np.uint8(0)))
+    half, less = np.zeros((2, 3, 1, 1), np.float32), np.array([0, -1.25], np.float32)
+    half[:, 0] = 0.5
+    pooled = b.pooled(coded(b("Relu", b("Conv", x, b.weight(half), b.weight(less))), 1.0))
+    h = b("Gemm", pooled, b.weight(np.outer([1, -1], GAINS / 10).astype(np.float32)))
+    coded(b("Gemm", b("Sigmoid", h), b.weight(2 * np.eye(5, dtype=np.float32))), 0.01)
+    return b.model(b.nodes[-1].output[0], dtype=o.UINT8, ranks={"out": (o.FLOAT, ("n", 5))})
+
+
+def test_relevance_that_codes_decide(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The epsilon rule gives R_i = x_i w_i / h R: codes on a border move h by a fifth, and relevance with it, where logits move by
+    a step. It is told, at export and when it is explained; the graph stays."""
+    done = export_onnx(tmp_path, cancelling(), composite=("epsilon-plus",))
+    k = noise_images(done.manifest.input, 3)[:, 0].astype(np.float64)
+
+    def h_and_logit(scale: float) -> Any:
+        first, second = (np.rint(np.maximum(k / 2 - less, 0) / s) for less, s in ((0, scale), (1.25, 1)))
+        h = (first - second).mean(axis=(1, 2))
+        return h, np.rint(200 / (1 + np.exp(-h * GAINS[0] / 10)))
+
+    (h, y), shares = h_and_logit(1), []
+    for moved_h, moved_y in map(h_and_logit, (1 + 1e-6, 1 - 1e-6)):
+        shares.append(float(np.abs(h / moved_h * moved_y / y - 1).max()))
+    assert min(shares) > 0.1
+    told = rounding(done.manifest)
+    assert [*told] == ["relevance-epsilon-plus"]  # z+ of the default composite does not divide by h
+    assert min(abs(told["relevance-epsilon-plus"] - share) for share in shares) < 0.02
+    assert "relevance-epsilon-plus" in done.manifest.graphs
+    _, largest, *_ = map(float, done.manifest.extensions[NOISE].split())
+    assert allowed(done.manifest, largest) < 0.06 * largest
+    Explainer(done.path, "onnxruntime").explain(IMAGES, "relevance-cam", 0, composite="epsilon-plus")
+    assert "maps of the relevance-epsilon-plus graph are decided by rounding in float32 to" in caplog.text
 
 
 def off_by(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
