@@ -13,7 +13,8 @@ side) and records it in the manifest:
 
 but never more than one step or a tenth of the largest logit, whichever is more. If a bundle records no noise, that bound alone
 holds. If rounding in float32 alone moves the logits of a network of integers further, because many of its values lie on the border
-between two codes, `xai-export` records how far. Twice that is the bound then, and at most half of the largest logit.
+between two codes, `xai-export` records how far. That counts as the noise then if it is more, and twice that takes the place of the
+tenth, at most half of the largest logit.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ def allowed(manifest: Manifest, largest: float, precision: str = "f32") -> float
         if known is None:
             return most
         most = max(most, min(2 * known.own, _AT_ALL * largest))
-        return min(most, manifest.logits_step + 1e-3 * largest + _TIMES * known.noise)
+        noise = max(known.noise, known.own)  # runtimes that agreed on the images of the export need not agree on others
+        return min(most, manifest.logits_step + 1e-3 * largest + _TIMES * noise)
     dtypes = manifest.input.dtype, manifest.target.dtype
     half = precision != "f32" or HALF in manifest.extensions or "float16" in dtypes
     return (2e-2 if half else 1e-3) * largest

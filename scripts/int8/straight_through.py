@@ -116,8 +116,19 @@ def _conv(x: Tensor, w: Tensor, b: Tensor | None, a: dict[str, Any]) -> Tensor:
 
 def _pool(x: Tensor, a: dict[str, Any], how: str) -> Tensor:
     pads, k = a.get("pads", [0] * 4), a["kernel_shape"]
-    assert not any(pads)
+    assert how == "max" or not any(pads)
+    x = F.pad(x, (pads[1], pads[3], pads[0], pads[2]), value=-torch.inf)
     return (F.max_pool2d if how == "max" else F.avg_pool2d)(x, k, a.get("strides", [1, 1]))
+
+
+def _resize(x: Tensor, scales: Tensor | None, sizes: Tensor | None, a: dict[str, Any]) -> Tensor:
+    """Bilinear, with half pixels."""
+    assert (a["mode"], a.get("coordinate_transformation_mode", b"half_pixel")) in (
+        (b"linear", b"half_pixel"), (b"linear", b"pytorch_half_pixel"),
+    )  # fmt: skip
+    size = sizes.tolist()[2:] if sizes is not None and sizes.numel() else None
+    factors = None if size or scales is None else scales.tolist()[2:]
+    return F.interpolate(x, size, factors, "bilinear", align_corners=False)
 
 
 def _gemm(x: Tensor, w: Tensor, b: Tensor | None, a: dict[str, Any]) -> Tensor:
@@ -288,6 +299,12 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Pow": _plain(torch.pow),
     "Sqrt": _plain(torch.sqrt),
     "Erf": _plain(torch.erf),
+    "Exp": _plain(torch.exp),
+    "Tanh": _plain(torch.tanh),
+    "Resize": lambda net, node, a, x, roi=None, scales=None, sizes=None: _resize(x, scales, sizes, a),
+    "ConvTranspose": lambda net, node, a, x, w, b=None: F.conv_transpose2d(
+        x, w, b, a.get("strides", 1), a.get("pads", [0])[0], a.get("output_padding", 0), a.get("group", 1)
+    ),
     "Relu": _plain(torch.relu),
     "Sigmoid": _plain(torch.sigmoid),
     "Identity": _plain(lambda x: x),

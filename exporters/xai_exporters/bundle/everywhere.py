@@ -68,14 +68,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
     """
     wrong: dict[str, str] = {}
     unverified: list[str] = []
-
-    def rescaled(role: str, seed: int, feeds: Arrays) -> Arrays:
-        parts = {name: with_moved_scales(model, seed) for name, model in _parts_of(contents, manifest).items()}
-        between, _ = _head_and_tail(exactly, parts, manifest, image, chosen)
-        graph = with_moved_scales(contents[manifest.graphs[role].file], seed)
-        return exactly(graph, f"the {role} graph")({**feeds, **between})
-
-    rounding = Rounding(manifest, rescaled)
+    rounding = Rounding(manifest, lambda *draw: _rescaled(contents, manifest, image, chosen, *draw))
     first: NDArray[Any] | None = None
     chosen: Arrays = {}
     for runtime, opened, here in (
@@ -264,6 +257,22 @@ def _moved_by_rounding(
         return moved_by_image(by_onnx, parts, images, partial(lists_apart, manifest=manifest))
     by_scales = moved_by_scales(by_onnx, parts, images) if manifest.logits_step else 0.0
     return max(by_scales, moved_by_image(_logits_of(next(installed()).opened, manifest, chosen), parts, images))
+
+
+def _rescaled(
+    contents: Mapping[str, OnnxFile],
+    manifest: Manifest,
+    image: NDArray[Any],
+    chosen: Arrays,
+    role: str,
+    seed: int,
+    feeds: Arrays,
+) -> Arrays:
+    """What a graph gives for an input on ONNX Runtime if the scales of all that it runs move; see `Rounding`."""
+    parts = {name: with_moved_scales(model, seed) for name, model in _parts_of(contents, manifest).items()}
+    between, _ = _head_and_tail(exactly, parts, manifest, image, chosen)
+    graph = with_moved_scales(contents[manifest.graphs[role].file], seed)
+    return exactly(graph, f"the {role} graph")({**feeds, **between})
 
 
 def _logits_of(opened: Open, manifest: Manifest, chosen: Arrays) -> LogitsOf:

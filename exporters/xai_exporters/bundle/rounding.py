@@ -119,8 +119,9 @@ class Rounding:
         self._chosen[role] = self._classes(results, feeds)
         fixed = {**feeds, TARGET: self._chosen[role]}  # the prediction may change with the inputs
         if self._codes:
-            for seed in range(_DRAWS_OF_CODES if self._rescaled is not None else 0):
-                self._add(role, self._rescaled(role, seed, fixed), name)
+            if self._rescaled is not None:
+                for seed in range(_DRAWS_OF_CODES):
+                    self._add(role, self._rescaled(role, seed, fixed), name)
             return
         for seed in range(_DRAWS):
             moved = run({key: _moved(value, seed) for key, value in fixed.items()})
