@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,14 @@ def stated_by_processor(folder: Path, transformers: Any) -> Stated | str | None:
         sizes = {result.shape for result in results}
         if len(sizes) != 1:
             return unusable.format("it gives images of different sizes")
-        return _expressed(processor, results, path) or unusable.format(
-            "its steps are not those of a resize and a centre crop"
-        )
+        stated = _expressed(processor, results, path)
+        if stated is None and (side := _cut_from(processor, results, path)) is not None:
+            _, height, width = results[0].shape
+            return unusable.format(
+                f"it stretches images to {side} x {side} and cuts {height} x {width} out of their middle; of a bundle, "
+                f"--resize {side} does the same to square images, and keeps the proportions of others"
+            )
+        return stated or unusable.format("its steps are not those of a resize and a centre crop")
     except Exception as error:  # a stranger's file, and each processor raises what it likes
         return unusable.format(f"{type(error).__name__}: {' '.join(str(error).split())[:120]}")
 
@@ -123,8 +128,41 @@ def _processed(processor: Any, image: NDArray[np.uint8]) -> NDArray[np.float64]:
     return prepared
 
 
-def _expressed(processor: Any, results: list[NDArray[np.float64]], path: Path) -> Stated | None:
-    """The manifest's preprocessing that gives the same numbers as the processor; None if there is none."""
+def _cut_from(processor: Any, results: list[NDArray[np.float64]], path: Path) -> int | None:
+    """The side of the square to which images are stretched before their middle is cut out (DeiT's processor); None: they are not.
+
+    A stretched image is one that the resize of a shorter side and a crop leave to the crop alone.
+    """
+    _, height, width = results[0].shape
+    kind = _INTERPOLATIONS.get(int(getattr(processor, "resample", 2) or 0))
+    for side in _resizes(processor, height, width):
+        if isinstance(side, int) and kind is not None:
+            stretched = [_stretched(image, side, kind) for image in _images()]
+            if (stated := _expressed(processor, results, path, stretched)) is not None and stated.fields[
+                "resize"
+            ] == side:
+                return side
+    return None
+
+
+def _stretched(image: NDArray[np.uint8], side: int, interpolation: str) -> NDArray[np.uint8]:
+    channels = np.moveaxis(image, -1, 0).astype(np.float32)
+    square = resize(channels, side, side, interpolation=interpolation, antialias=True)
+    return np.moveaxis(square, 0, -1).clip(0, 255).round().astype(np.uint8)
+
+
+def _expressed(
+    processor: Any, results: list[NDArray[np.float64]], path: Path, images: Sequence[NDArray[np.uint8]] | None = None
+) -> Stated | None:
+    """The manifest's preprocessing that gives the same numbers as the processor; None if there is none.
+
+    Args:
+        processor: The processor.
+        results: What it made of the probes.
+        path: Where it is stated.
+        images: What the manifest's preprocessing starts from; None: the probes.
+    """
+    probes = list(images or _images())[2:]
     black, white, *noise = results
     _, height, width = black.shape
     low, high = black.mean(axis=(1, 2)), white.mean(axis=(1, 2))
@@ -147,9 +185,7 @@ def _expressed(processor: Any, results: list[NDArray[np.float64]], path: Path) -
         for side in _resizes(processor, height, width):
             how = {**fields, "resize": side, "color": color}
             spec = Input("image", "NCHW", 3, height, width, "float32", Preprocess(**how))
-            if all(
-                _same(prepare(image, spec), want, std) for image, want in zip(list(_images())[2:], noise, strict=True)
-            ):
+            if all(_same(prepare(image, spec), want, std) for image, want in zip(probes, noise, strict=True)):
                 if color == "BGR":  # `Stated` is for RGB
                     how |= {key: how[key][::-1] for key in ("mean", "std")}
                 return Stated((height, width), how, str(path), sure=True)

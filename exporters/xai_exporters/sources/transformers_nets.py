@@ -34,6 +34,8 @@ _TIMM_OPTIONS = {"class_token", "fc_norm", "global_pool", "img_size", "in_chans"
 _TIMM_STATED = {"architecture", "tag", "input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std",
                 "num_classes", "pool_size", "first_conv", "classifier"}  # fmt: skip
 """Of `pretrained_cfg`; addresses of weights are not among them."""
+_WRAPPED = "timm_wrapper"
+"""transformers' `model_type` of a network of timm's."""
 _SPARE = 1.5
 """The network's weights beside those of the file: heads that the file lacks, and the embeddings of another image size."""
 
@@ -72,6 +74,9 @@ def network(weights: Mapping[str, Any], path: Path, request: Request, notes: tup
 def timm_net(arch: str, path: Path) -> TimmNet | None:
     """The network of a folder that timm wrote (`architecture`, `pretrained_cfg`); None for any other folder.
 
+    transformers writes folders of timm's networks, too. Its own loader would hand `architecture` and `model_args` to timm as they
+    are, which may name a hub, a folder or a file of weights: here they are checked.
+
     Args:
         arch: `SCHEME` and the folder.
         path: The weights' file, for messages.
@@ -81,7 +86,7 @@ def timm_net(arch: str, path: Path) -> TimmNet | None:
     """
     file = Path(arch.removeprefix(SCHEME)) / "config.json"
     config = read_json(file)
-    if "model_type" in config or not isinstance(config.get("architecture"), str):
+    if config.get("model_type", _WRAPPED) != _WRAPPED or not isinstance(config.get("architecture"), str):
         return None
     options = config.get("model_args") or {}
     if not isinstance(options, dict) or not set(options) <= _TIMM_OPTIONS or not _are_sides(options.get("img_size", 0)):
@@ -204,6 +209,11 @@ def _loaded(
         config.architectures = config.architectures or []  # a configuration saved without its network has none
         with torch.device("meta"), _no_larger_than(weights):
             outline = builder.from_config(config, trust_remote_code=False, attn_implementation="eager")
+        if outline.main_input_name == "input_ids":
+            raise ArchitectureError(
+                f"{folder / 'config.json'}: {type(outline).__name__} takes 'input_ids', numbers of words or of colours, and not an "
+                "image alone; export it to ONNX with them as further inputs, give that file, and them with --input NAME=FILE.npy"
+            )
         found, under = without_prefix(weights, outline.state_dict(), path)
         module, report = type(outline).from_pretrained(
             None, config=config, state_dict=found, output_loading_info=True, attn_implementation="eager",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,27 @@ def test_what_the_manifest_can_not_say_is_said() -> None:
         whole = stated_by_module(net)
         assert whole is not None
         assert whole.ask == said
+
+
+@pytest.mark.parametrize(("crop", "size"), [(1.0, (301, 411)), (1.0, (77, 53)), (0.9, (301, 301)), (0.9, (51, 51))])
+def test_squash(crop: float, size: tuple[int, int]) -> None:
+    """timm stretches the whole image to a square and crops: a stretch if nothing is left out, --resize 71 for square images."""
+    import timm
+
+    net: Any = torch.nn.Module()
+    net.pretrained_cfg = {"input_size": (3, 64, 64), "mean": (0.5,) * 3, "std": (0.25,) * 3, "crop_pct": crop,
+                          "crop_mode": "squash", "interpolation": "bilinear"}  # fmt: skip
+    stated = stated_by_module(net)
+    assert stated is not None
+    if crop < 1:
+        assert stated.ask.endswith(" (--resize 71 is timm's for square images, and keeps the proportions of others)")
+        stated = replace(stated, fields={**stated.fields, "resize": 71})
+    image = smooth(*size)
+    want = timm.data.create_transform(
+        (3, 64, 64), interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3, crop_pct=crop, crop_mode="squash"
+    )(image)
+    ours = prepare(np.asarray(image), spec_of(stated))
+    assert np.abs((ours - want.numpy()) * 0.25 * 255).max() <= 1.01
 
 
 def test_weights_classes_and_image_size(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from xai_exporters.sources import load_source, transformers_nets
 from xai_exporters.sources.image_processor import stated_by_processor
 from xai_exporters.sources.stated import Stated
 
+from xai_deploy.format.bundle import Input, Preprocess
 from xai_deploy.preprocess import prepare
 
 from .test_timm_nets import smooth, spec_of
@@ -132,7 +133,7 @@ def test_preprocessing_is_transformers(tmp_path: Path, how: str) -> None:
     ("processor", "says"),
     [
         ({"image_processor_type": "DeiTImageProcessor", "size": 72, "crop_size": 64, "do_center_crop": True},
-         "its steps are not those of a resize and a centre crop"),
+         r"it stretches images to 72 x 72 and cuts 64 x 64 out of their middle; of a bundle, --resize 72 does the same to square"),
         ({"image_processor_type": "ViTImageProcessor", "size": 32, "resample": 1}, "its steps are not those"),
         # a bound on the longer side, which only long images show
         ({"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 64, "longest_edge": 96}, "crop_size": 64},
@@ -157,6 +158,108 @@ def test_preprocessing_that_is_not_used(tmp_path: Path, processor: Any, says: st
     assert line.endswith("give --preprocess, or --resize, --scale, --mean and --std.")
 
     assert re.search(says, line)
+
+
+@pytest.mark.parametrize("side", [311, 72, 40])
+def test_what_is_the_same_for_square_images(tmp_path: Path, side: int) -> None:
+    """DeiT's processor on a square image, and the manifest's resize of the shorter side that the line names."""
+    import transformers
+
+    folder_of(
+        tmp_path, {"image_processor_type": "DeiTImageProcessor", "size": 72, "crop_size": 64, "do_center_crop": True}
+    )
+    processor = transformers.AutoImageProcessor.from_pretrained(str(tmp_path), local_files_only=True)
+    image = np.array(smooth(side, side))
+    want = np.asarray(processor(image, return_tensors="np")["pixel_values"])[0]
+    mean, std = (tuple(float(v) for v in values) for values in (processor.image_mean, processor.image_std))
+    how = Preprocess(resize=72, interpolation="bicubic", antialias=True, color="RGB", scale=1 / 255, mean=mean, std=std)
+    ours = prepare(image, Input("image", "NCHW", 3, 64, 64, "float32", how))
+    assert np.abs((ours - want) * np.array(std)[:, None, None] * 255).max() <= 6  # overshoots are clipped differently
+
+
+def wrapped(folder: Path, **changes: Any) -> tuple[Request, Any]:
+    """A folder of a network of timm's as transformers writes it, and the network."""
+    import transformers
+
+    own = {
+        "input_size": [3, 64, 64],
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.3, 0.1],
+        "interpolation": "bicubic",
+        "crop_pct": 0.9,
+    }
+    config = {
+        "architecture": "test_resnet",
+        "num_classes": 3,
+        "num_labels": 3,
+        "label_names": ["a", "b", "c"],
+        "pretrained_cfg": own,
+    }
+    torch.manual_seed(0)
+    net = transformers.TimmWrapperForImageClassification(transformers.TimmWrapperConfig.from_dict(config)).eval()
+    net.save_pretrained(folder)
+    written = json.loads((folder / "config.json").read_text())
+    assert written["model_type"] == "timm_wrapper"
+    (folder / "config.json").write_text(json.dumps(written | changes))
+    return Request(folder / "model.safetensors", arch=f"hf:{folder}"), net
+
+
+def test_a_network_of_timms_in_a_folder_of_transformers(tmp_path: Path) -> None:
+    """Its scores, its classes' names, and its own preprocessing, which transformers takes from timm, on odd sizes."""
+    import transformers
+
+    request, net = wrapped(tmp_path)
+    source = load_source(request)
+    assert source.labels == ("a", "b", "c")
+    stated = source.preprocess
+    assert isinstance(stated, Stated)
+    assert stated.sure
+    x = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
+    assert source.reference is not None
+    with torch.no_grad():
+        want = net(torch.from_numpy(x)).logits.numpy()
+    [got] = source.reference(x).values()
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+    processor = transformers.TimmWrapperImageProcessor(net.config.pretrained_cfg)
+    for size in ((311, 420), (201, 97)):
+        image = smooth(*size)
+        pixels = np.asarray(processor(image, return_tensors="pt")["pixel_values"])[0]
+        ours = prepare(np.asarray(image), spec_of(stated))
+        steps = np.abs(ours - pixels) * np.array([0.2, 0.3, 0.1])[:, None, None] * 255
+        assert steps.max() <= 6  # overshoots are clipped differently
+        assert steps.mean() <= 0.3
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"architecture": "hf-hub:timm/resnet18"}, "timm has no network 'hf-hub:timm/resnet18'"),
+        ({"architecture": "local-dir:/tmp"}, "timm has no network 'local-dir:/tmp'"),
+        ({"model_args": {"checkpoint_path": "x.pt"}}, "its 'model_args' are not taken from a file"),
+        ({"model_args": {"pretrained": True}}, "its 'model_args' are not taken from a file"),
+    ],
+)
+def test_what_such_a_folder_may_not_ask_for(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    """transformers would hand it to timm as it is, which looks on a hub and reads folders and weights."""
+    request, _ = wrapped(tmp_path, **changes)
+    with pytest.raises(ArchitectureError, match=says):
+        load_source(request)
+
+
+def test_a_network_of_texts_and_images(tmp_path: Path) -> None:
+    """ShieldGemma 2 judges an image by a text."""
+    import transformers
+
+    text = {"vocab_size": 262, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 8}  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32,
+              "patch_size": 8}  # fmt: skip
+    config = transformers.ShieldGemma2Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    transformers.ShieldGemma2ForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(
+        ArchitectureError, match=r"ShieldGemma2ForImageClassification takes 'input_ids', .* with --input NAME=FILE"
+    ):
+        load_source(Request(tmp_path / "model.safetensors", arch=f"hf:{tmp_path}"))
 
 
 @pytest.mark.parametrize(
