@@ -72,10 +72,10 @@ def test_unpooling(kernel: int, deeper: bool) -> None:
         ]
     nodes += [
         make("Conv", ["up" if deeper else "pooled", "d"], ["b"], kernel_shape=[3, 3], pads=[1] * 4),
-        make("MaxUnpool", ["b", "places", "size"], ["y"], **pool),
+        make("MaxUnpool", ["b", "places"], ["y"], **pool),
     ]
     given: dict[str, Any] = {"c": weights(8, 8, 3, 3)} if deeper else {}
-    graph = network(nodes, "y", d=weights(8, 8, 3, 3), size=[0, 8, 12, 16], **given)
+    graph = network(nodes, "y", d=weights(8, 8, 3, 3), **given)
     value = checked(graph, (12, 16))
     [strand], [before] = graph.positions[value].strands, graph.positions[of_op(graph, "Conv")[0]].strands
     assert strand.frames == before.frames
