@@ -236,6 +236,7 @@ def _said(model: Any) -> dict[str, Any]:
         "drops": rounding.drops(model),
         "halves": _halves(model),
         "resizes_pixels": _resizes_pixels(model),
+        "open": model.is_dynamic(),
         "merged": _merged_reversal(model),
     }
 
@@ -272,9 +273,11 @@ def _quantised(model: Any) -> bool:
 
 
 def _resizes_pixels(model: Any) -> bool:
-    """Whether whole numbers are resized."""
+    """Whether whole numbers are resized, so that they are rounded."""
     return any(
-        node.get_type_name() == "Interpolate" and node.get_input_element_type(0).is_integral()
+        node.get_type_name() == "Interpolate"
+        and node.get_input_element_type(0).is_integral()
+        and node.get_input_partial_shape(0) != node.get_output_partial_shape(0)
         for node in model.get_ops()
     )
 

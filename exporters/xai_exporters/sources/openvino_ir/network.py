@@ -32,12 +32,16 @@ log = logging.getLogger(__name__)
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 _HALF = 2.0**-10  # the rounding of outputs in float16
-_PIXELS = (
-    2.0**-10
-)  # a resized pixel midway between two whole numbers falls to either: a step of 1 in 255, in few places
+_PIXELS = 2.0**-10
+"""A resized pixel midway between two whole numbers falls to either: a step of 1 in 255, in few places."""
 _DROPS = (
     "The bundle rounds to 16 bits and saturates as the file says. OpenVINO leaves this out (FakeQuantize of 65536 levels) when "
     "it runs the file itself: its outputs differ where a value is outside its range."
+)
+
+_UNROUNDED = (
+    "The bundle rounds resized pixels to whole numbers, as OpenVINO does with a fixed batch. With the file's open batch OpenVINO "
+    "leaves this out: its outputs differ by what half a step of 255 changes."
 )
 
 
@@ -94,7 +98,11 @@ def load(given: Given, request: Request) -> TrainedNetwork:
             reference=reference,
             framework=f"OpenVINO on the {given.short}",
             tolerance=_tolerance(said),
-            notes=(*network.notes, *([_DROPS] if said["drops"] else [])),
+            notes=(
+                *network.notes,
+                *([_DROPS] if said["drops"] else []),
+                *([_UNROUNDED] if said["resizes_pixels"] and said["open"] else []),
+            ),
             files=given.files,
         ),
         first,
