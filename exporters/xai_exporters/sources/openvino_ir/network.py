@@ -98,15 +98,16 @@ def load(given: Given, request: Request) -> TrainedNetwork:
             reference=reference,
             framework=f"OpenVINO on the {given.short}",
             tolerance=_tolerance(said),
-            notes=(
-                *network.notes,
-                *([_DROPS] if said["drops"] else []),
-                *([_UNROUNDED] if said["resizes_pixels"] and said["open"] else []),
-            ),
+            notes=(*network.notes, *_roundings_left_out(said)),
             files=given.files,
         ),
         first,
     )
+
+
+def _roundings_left_out(said: dict[str, Any]) -> list[str]:
+    """Lines about what OpenVINO does not round when it runs the file itself."""
+    return [_DROPS] * said["drops"] + [_UNROUNDED] * (said["resizes_pixels"] and said["open"])
 
 
 def _tolerance(said: dict[str, Any]) -> float | None:
