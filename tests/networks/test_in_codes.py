@@ -53,7 +53,20 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-CODED = ["Add", "Concat", "Conv", "ConvTranspose", "Exp", "Mul", "Reshape", "Sigmoid", "Slice", "Softmax", "Tanh"]
+CODED = [
+    "Add",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Exp",
+    "Mul",
+    "Relu",
+    "Reshape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Tanh",
+]
 
 
 class Images(quantization.CalibrationDataReader):  # type: ignore[misc]
