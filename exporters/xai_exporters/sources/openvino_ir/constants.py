@@ -150,7 +150,8 @@ class Constants:
                 pending += missing
                 continue
             self._arrays[key] = self._compute(node, pending.pop(), [self._arrays[_key(o)] for o in before])
-            self._release(node, before)
+            if self._arrays[key] is not None:
+                self._release(before)
         return self._arrays[_key(output)]
 
     def put(self, output: Any, array: NDArray[Any]) -> None:
@@ -219,10 +220,10 @@ class Constants:
             return _FLOAT_RULES[kind](*known) if kind in _FLOAT_RULES else None
         return _evaluated(node, output.get_index(), known)
 
-    def _release(self, node: Any, read: list[Any]) -> None:
-        """Forget what only this node reads: steps of a decompression, each as large as the weights."""
+    def _release(self, read: list[Any]) -> None:
+        """Forget what one node alone reads, after it: steps of a decompression, each as large as the weights."""
         for output in read:
-            if len(output.get_target_inputs()) == 1 and self._arrays[_key(node.output(0))] is not None:
+            if len(output.get_target_inputs()) == 1:
                 array = self._arrays.pop(_key(output), None)
                 if array is not None and foldable(output.get_node()) and known_sizes(output.get_node()) is None:
                     self._left += _FLOAT_BYTES * array.size

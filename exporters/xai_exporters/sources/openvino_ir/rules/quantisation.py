@@ -23,8 +23,8 @@ def fake_quantize(op: Ops, layer: Layer) -> ir.Value:
     1. ol = il, oh = ih, and 0 is on the grid: codes of uint8 with zero point -il / s.
     2. Otherwise x is moved by il before and by ol after, and the zero point is 0.
 
-    x is clipped first if the codes reach further than the levels. Rounding is to even in both. More than 256 levels are written
-    as they are defined, in floats.
+    x is clipped first if the codes reach further than the levels. Rounding is to even in both. More than 256 levels, and ranges
+    that differ along several dimensions (NNCF's of some weights), are written as they are defined, in floats.
     """
     levels = int(layer.attr("levels"))
     if not 2 <= levels <= _MOST:
@@ -41,7 +41,7 @@ def fake_quantize(op: Ops, layer: Layer) -> ir.Value:
     on_grid = (np.abs(-low / scale - zero) < 1e-3).all() and (zero >= 0).all() and (zero < levels).all()
     same = np.allclose(low, out_low, rtol=1e-6, atol=0) and np.allclose(high, out_high, rtol=1e-6, atol=0)
     x = layer.x()
-    if levels > _LEVELS:
+    if levels > _LEVELS or sum(size != 1 for size in shape) > 1:
         return _in_floats(op, x, (low, high), scale, out_scale, None if on_grid and same else out_low)
     if levels < _LEVELS:
         x = op.Min(op.Max(x, low.astype(np.float32)), high.astype(np.float32))
@@ -95,15 +95,9 @@ def _in_floats(
 
 
 def _axis(layer: Layer, shape: tuple[int, ...]) -> int | None:
-    """The dimension of x along which the ranges differ; None if there is one range.
-
-    Raises:
-        GraphError: They differ along several.
-    """
-    long = [i for i, size in enumerate(shape) if size != 1]
-    if len(long) > 1:
-        raise layer.refuse(f"has ranges of shape {list(shape)}; QuantizeLinear's differ along one dimension only")
-    return long[0] + len(layer.dims()) - len(shape) if long else None
+    """The dimension of x along which the ranges differ; None if there is one range."""
+    long = next((i for i, size in enumerate(shape) if size != 1), None)
+    return None if long is None else long + len(layer.dims()) - len(shape)
 
 
 def codes(op: Ops, layer: Layer) -> ir.Value | None:
