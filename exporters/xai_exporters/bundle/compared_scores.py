@@ -62,7 +62,7 @@ def compare_scores(
     raise VerificationError(
         f"float32's rounding decides this network's logits on images of noise: they move by {moved:.3g} if {changed} "
         f"changes by 1e-7 of itself, and {runtime} differs from {reference} by {apart:.3g} (the largest is "
-        f"{np.abs(first).max():.3g}); give the preprocessing it was trained with (--preprocess)"
+        f"{np.abs(first).max():.3g}); it is untrained, or gets other pixels than in its training (--preprocess)"
     )
 
 

@@ -75,7 +75,7 @@ def verify_framework(
         if difference > _MAGNIFIED:
             raise VerificationError(
                 f"{said}, and by {by_rounding:.1e} from itself if the images change by 1e-7 of themselves: float32's "
-                "rounding decides it on images of noise; give the preprocessing that the network was trained with (--preprocess)"
+                "rounding decides it on images of noise; it is untrained, or gets other pixels than in its training (--preprocess)"
             )
         log.warning(
             "%s. Rounding explains it: changes of the images by 1e-7 of themselves move it by %.1e", said, by_rounding
