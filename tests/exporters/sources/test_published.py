@@ -248,7 +248,8 @@ def test_timms_configuration() -> None:
     odd = stated_by_module(timm_like({**CFG, "interpolation": "random", "crop_mode": "squash"}))
     assert odd is not None
     assert odd.ask == (
-        "its interpolation 'random' is taken as bilinear; its crop (squash, 0.9 of 32 x 32) is taken as stretching"
+        "its interpolation 'random' is taken as bilinear; its crop (squash, 0.9 of 32 x 32) is taken as stretching (--resize 35 "
+        "is timm's for square images, and keeps the proportions of others)"
     )
 
 

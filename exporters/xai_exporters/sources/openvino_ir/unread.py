@@ -31,10 +31,7 @@ _UNTRACKED = "Cannot find requested variable"
 _BRANCH = "internal::ConditionalBlock"  # OpenVINO 2026.4 fails if branches read tensors of the outer block
 _VERSION = re.compile(rb'<net\b[^>]*\bversion="([0-9]{1,3})"')
 _NEWEST_OLD = 9  # version of an IR; OpenVINO reads 10 and 11
-_COMPILED = {
-    "edgetpu-custom-op": "the Edge TPU",
-    "ethos-u": "the Arm Ethos-U",
-}  # a custom operator's name -> its machine
+_COMPILED = {"edgetpu-custom-op": "the Edge TPU", "ethos-u": "the Arm Ethos-U"}  # custom operator -> its machine
 _LARGEST = 1 << 31  # bytes that are searched for a node's name
 
 
