@@ -59,6 +59,8 @@ def pytest_configure() -> None:
 
 
 def _not_waited_for(descriptor: int) -> None:
+    if descriptor < 0:
+        raise ValueError("file descriptor cannot be a negative integer")  # os.fsync's own; others raise an OSError
     os.fstat(descriptor)  # as before, one that is closed is an error
 
 

@@ -15,6 +15,7 @@ from .chain import Chain
 
 _BATCH = 256  # records that are written at once, at most
 _LOOK = 0.1  # seconds after which whoever waits looks again: a handler may close after the look and before the wait
+_UNWRITTEN = (OSError, ValueError)  # of a closed file's number, -1, os.fsync raises a ValueError
 
 _alive: weakref.WeakSet[Writer] = weakref.WeakSet()
 
@@ -98,7 +99,7 @@ class Writer:
                 if self._ended:  # a handler has closed the Recorder before it had a chain
                     self._chain.close(0, self.lost)
             self._chain.count(accepted, self.lost)
-        except OSError as error:
+        except _UNWRITTEN as error:
             self._check()  # a handler has closed the chain meanwhile: that is no failure
             self._fail(error)
             self._check_written()
@@ -167,7 +168,7 @@ class Writer:
             try:
                 if self._failed is None:
                     self._chain.close(self._accepted, self.lost)
-            except OSError as error:
+            except _UNWRITTEN as error:
                 if not self._chain.ended:
                     self._fail(error)
             finally:

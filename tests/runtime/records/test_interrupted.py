@@ -85,15 +85,19 @@ def test_close_at_each_place(tmp_path: Path, durable: bool) -> None:
     damage.write(tmp_path / "one", 1)
     line = json.loads(damage.lines_of(damage.files(tmp_path / "one")[0])[0])
     content = json.dumps({key: value for key, value in line.items() if key not in LINK}, separators=(",", ":")).encode()
-    at, reached = 0, True
-    while reached:
+    at, last = (
+        0,
+        0,
+    )  # how often a thread waits differs from run to run: the last place is that which many later ones do not reach
+    while at < last + 60:
         at += 1
         folder = tmp_path / str(at)
         folder.mkdir()
         taken, reached = accepted(Writer(folder, durable, 1, 1 << 20, False, 1 << 20), at, content)
+        last = at if reached else last
         assert [Count.read(path.read_bytes()) for path in folder.glob(f"*{COUNT}")] in ([], [Count(taken, 0, True)]), at
         if taken:
             [chain] = verify(folder).chains
             assert (chain.closed, chain.missing, chain.count) == (True, 0, taken), at
         assert len(damage.places(folder)) == taken
-    assert at > 100
+    assert last > 200
