@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from ..errors import BundleError
 from ..format.bundle import Bundle
@@ -34,8 +33,9 @@ _LONGEST_RECORD = 1 << 20  # bytes
 _POLL = 0.1  # seconds between two tries to get a lock
 _UNUSED = 86_400  # seconds; without locks, a bundle that nobody opened for so long may be removed
 
-_in_use: dict[Path, IO[bytes]] = {}
-"""The bundles' folders that this process uses, each with its lock, until it ends: a graph is read when a method first needs it."""
+_in_use: dict[Path, int] = {}
+"""The bundles' folders that this process uses, each with its locked file's number, until it ends: a graph is read when a method
+first needs it."""
 
 log = logging.getLogger(__name__)
 
@@ -167,8 +167,8 @@ def last_use(folder: Path) -> float:
 def _use(folder: Path) -> None:
     """Note that a bundle is used now, and keep it from being removed while this process lives. For the lock's holder."""
     if folder not in _in_use:
-        file = open(folder / _USED, "ab")  # noqa: SIM115
-        lock(file.fileno(), shared=True)  # at once: whoever removes a bundle holds the entry's lock first
+        file = os.open(folder / _USED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        lock(file, shared=True)  # at once: whoever removes a bundle holds the entry's lock first
         _in_use[folder] = file
     os.utime(folder / _USED)
 

@@ -40,7 +40,7 @@ def folder_in(cache: Path) -> Path:
 def release() -> None:
     """Forget that this process uses entries."""
     for file in entry._in_use.values():
-        file.close()
+        os.close(file)
     entry._in_use.clear()
 
 
