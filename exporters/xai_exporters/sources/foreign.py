@@ -17,12 +17,14 @@ _SEARCHED = 1 << 24  # bytes of a file: Keras writes its attributes first
 _PIR = "a PaddlePaddle program in PIR's form (JSON); save it as .pdmodel (FLAGS_enable_pir_api=0), or convert it with paddle2onnx"
 _TRAINING = "export the network to ONNX from the framework it was trained in"
 
+_ENGINE = "it is built for one GPU and can't be read back"
+
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with git lfs pull"),
     (b"GGUF", "a GGUF file (llama.cpp)", f"such files hold only weights; {_TRAINING}"),
     (b"7767517", "ncnn's .param file", _TRAINING),
-    (b"ptrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
-    (b"ftrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
+    (b"ptrt", "a TensorRT engine", f"{_ENGINE}; {_TRAINING}"),
+    (b"ftrt", "a TensorRT engine", f"{_ENGINE}; {_TRAINING}"),
     (b"RKNN", "an RKNN model", f"it is built for one kind of NPU and can't be read back; {_TRAINING}"),
     (b"\x01HEF", "a Hailo HEF file", f"it is built for one kind of NPU and can't be read back; {_TRAINING}"),
     (b"\x1f\x8b", "a gzip archive", "unpack it, and name the network in it"),
@@ -41,6 +43,19 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x7fELF", "a program", "name the network's own file"),
     (b"MZ", "a program", "name the network's own file"),
 )
+
+_ENDINGS: dict[str, tuple[bytes, str]] = {
+    ".pb": (b"", "a damaged TensorFlow graph, or a protobuf file of another kind; export it again"),
+    ".engine": (b"", f"a TensorRT engine; {_ENGINE}; {_TRAINING}"),
+    ".plan": (b"", f"a TensorRT engine; {_ENGINE}; {_TRAINING}"),
+    ".trt": (b"", f"a TensorRT engine; {_ENGINE}; {_TRAINING}"),
+    ".mlmodel": (b"", f"a Core ML model; {_TRAINING}"),
+    ".mnn": (b"", f"an MNN model; {_TRAINING}"),
+    ".weights": (bytes(4), "Darknet's weights; convert them and their .cfg to ONNX, and name that file"),
+    ".meta": (b"\n", "a TensorFlow checkpoint's graph; save the network as a SavedModel, and name its folder"),
+}
+"""A file's extension -> the bytes that it begins with, and what is said. Darknet's first number is the major version 0; a
+MetaGraphDef begins with its field 1."""
 
 
 def describe(file: SourceFile) -> str | None:
@@ -151,7 +166,7 @@ def _text(head: bytes) -> str | None:
         return "a TensorFlow graph as text; save it in binary form, as .pb (tf.io.write_graph(..., as_text=False))"
     if re.match(rb"\[(net|network)\]", lowered):
         return "a Darknet network, the layers without weights; convert it and its .weights to ONNX, and name that file"
-    if re.match(rb"\{\s*\"(format|modeltopology|weightsmanifest)\"", lowered):
+    if re.match(rb"\{\s*\"(modeltopology|weightsmanifest|format\"\s*:\s*\"(graph|layers)-model)\"", lowered):
         return (
             f"a TensorFlow.js network; name the SavedModel or the Keras network that it was made from, or {_TRAINING}"
         )
@@ -163,18 +178,10 @@ def _text(head: bytes) -> str | None:
 def _protobuf(head: bytes, path: Path) -> str | None:
     """Formats without a magic number, recognised by names in the first bytes, or by the file's extension."""
     ending = path.suffix.lower()
-    if ending == ".pb":
-        return "a damaged TensorFlow graph, or a protobuf file of another kind; export it again"
-    if ending in (".engine", ".plan", ".trt"):
-        return f"a TensorRT engine; it is built for one GPU and can't be read back; {_TRAINING}"
-    if ending == ".mlmodel":
-        return f"a Core ML model; {_TRAINING}"
-    if ending == ".mnn":
-        return f"an MNN model; {_TRAINING}"
-    if ending == ".weights":
-        return "Darknet's weights; convert them and their .cfg to ONNX, and name that file"
-    if ending == ".meta":
-        return "a TensorFlow checkpoint's graph; save the network as a SavedModel, and name its folder"
+    if ending in _ENDINGS:
+        start, told = _ENDINGS[ending]
+        if head.startswith(start):
+            return told
     if ending == ".caffemodel" or re.match(
         rb"\n.{1,80}[\"2\xa2\x06].{0,8}\n.{1,40}\x12.{1,20}(Data|Input|Convolution)", head, re.DOTALL
     ):

@@ -90,6 +90,10 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "Darknet": ("yolo.cfg", b"[net]\nwidth=416\n", "a Darknet network, the layers without weights; convert it"),
     "Darknet weights": ("yolo.weights", b"\0\0\0\0\x02\0\0\0" + bytes(60), "Darknet's weights; convert them and"),
     "TensorFlow.js": ("model.json", b'{"format": "graph-model", "modelTopology": {}}', "a TensorFlow.js network; name"),
+    "TensorFlow.js, as older ones begin": ("model.json", b'{"weightsManifest": []}', "a TensorFlow.js network; name"),
+    "JSON of another format": ("a.json", b'{"format": "coco", "images": []}', "a JSON file; name the network"),
+    "other weights": ("net.weights", b"\x07\x08\x09" + bytes(60), "damaged, or no network"),
+    "other meta": ("net.meta", b"made by hand", "damaged, or no network"),
     "TensorFlow's checkpoint": ("model.ckpt.meta", b"\n\x80\x04" + bytes(60), "a TensorFlow checkpoint's graph; save"),
     "GGUF": ("net.gguf", b"GGUF\x03\0\0\0" + bytes(60), "a GGUF file"),
     "Paddle": (
