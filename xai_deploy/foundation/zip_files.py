@@ -30,7 +30,7 @@ _CRC_AND_SIZES = 12  # bytes; an entry of 4 GiB has 8 more
 
 
 class UnsoundZipError(ValueError):
-    """An archive that meets one of the conditions not; the message says which, "an archive ..."."""
+    """An archive that does not meet one of the conditions. The message says which: "an archive ..."."""
 
 
 def sound_entries(file: IO[bytes]) -> list[zipfile.ZipInfo]:

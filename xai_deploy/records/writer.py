@@ -15,7 +15,7 @@ from .chain import Chain
 
 _BATCH = 256  # records that are written at once, at most
 _LOOK = 0.1  # seconds after which whoever waits looks again: a handler may close after the look and before the wait
-_UNWRITTEN = (OSError, ValueError)  # of a closed file's number, -1, os.fsync raises a ValueError
+_UNWRITTEN = (OSError, ValueError)  # os.fsync raises a ValueError for -1, the number of a closed file
 
 _alive: weakref.WeakSet[Writer] = weakref.WeakSet()
 

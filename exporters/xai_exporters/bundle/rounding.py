@@ -30,7 +30,7 @@ TOLD = 0.01
 """The share of the largest value from which it is told."""
 
 TOLD_OF_CODES = 0.1
-"""That share in a network of integers, whose maps move by a code as a rule; from as much on it is told of its logits, too."""
+"""That share in a network of integers. Its maps move by a code as a rule. Its logits' noise is told from the same share on."""
 
 UNUSABLE = 0.2
 """The share from which a graph of a network of floats is left out, unless the request asks for it."""

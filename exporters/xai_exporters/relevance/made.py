@@ -13,9 +13,10 @@ from .table import relevance
 
 @relevance("Range")
 def range_(op: Ops, step: Step, r: ir.Value) -> Result:
-    """y_i = start + i delta by the zero rule: R_start = sum of start R_i / z_i, R_delta = sum of i delta R_i / z_i.
+    """R_start = sum_i start R_i / z_i, R_delta = sum_i i delta R_i / z_i, y_i = start + i delta (Bach et al. 2015, equation 56).
 
-    z_i is the sum of the terms that are signals: a constant takes nothing, as in other sums. A z of 0 gives nothing.
+    r is [n]; start, limit and delta are scalars, and so is what they get. z_i is the sum of the terms that are signals: a constant
+    takes nothing, as in other sums. A z of 0 gives nothing. The limit only sets n.
     """
     start, delta = step.x, step.input(2)
     places = op.CastLike(op.Range(0, op.Squeeze(op.Shape(step.y), [0]), 1), r)
@@ -32,5 +33,5 @@ def range_(op: Ops, step: Step, r: ir.Value) -> Result:
 
 @relevance("OneHot")
 def one_hot(op: Ops, step: Step, r: ir.Value) -> Result:
-    """Each copy of one of the two values gives it its relevance, as a Gather's do."""
+    """[..., depth,...] of two values -> [2]: R_off and R_on are the sums of r over the copies of each, as a Gather's are."""
     return vjp.find(step.node).function(op, step, r)

@@ -23,7 +23,7 @@ Numbers = NDArray[np.float64]
 
 _KEEPS_PLACES = ("Cast", "Identity", "Mod", "Reshape")
 _EVEN = 1e-3
-"""Of a cell: how evenly places lie that count as a resize."""
+"""In cells: how far places may lie from even ones and still count as those of a resize."""
 
 
 @rule("ScatterElements")

@@ -24,7 +24,7 @@ _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 @rule("Interpolate")
 def interpolate(op: Ops, layer: Layer) -> ir.Value:
-    """Of whole numbers, as PrePostProcessor has pixels, OpenVINO computes in floats, rounds and clips; ONNX Runtime cuts off."""
+    """OpenVINO resizes whole numbers (PrePostProcessor's pixels) in floats, then rounds and clips. ONNX Runtime would cut off."""
     kind = layer.kind(0)
     if kind.kind not in "iu" or str(layer.attr("mode")).lower() == "nearest":
         return _interpolate(op, layer, layer.x())
