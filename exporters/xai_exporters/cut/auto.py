@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ..errors import LayerError
 from ..graph.folded import merged_into_rounding
-from ..graph.reading import ancestors, attribute, before_rounding, descendants
+from ..graph.reading import ancestors, attribute, before_rounding, descendants, signals
 from ..passes.clean import CleanGraph
 from .featuremap import is_feature_map
 from .normalised import is_normalised
@@ -38,6 +38,11 @@ ACTIVATIONS = (
     "Mul",
 )
 """Mul: SiLU as x * sigmoid(x)."""
+_ONE_BY_ONE = (
+    *("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
+    *("Cast", "DequantizeLinear", "QuantizeLinear", "Add", "Div", "Mul", "Sub", "Clip"),
+)
+"""What moves elements or changes each by constants alone."""
 _SELECTING = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
 
 
@@ -56,6 +61,8 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]
 def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, str | None]]:
     """The last feature map that leads to the logits without side tensors, then those that `auto` takes if that one is refused.
 
+    A map whose cells are the scores themselves, in another order, comes after all others: it says nothing of where they come from.
+
     If the network attends between tokens after it, the result is the last normalised tokens that attention reads. (After the last
     attention, the patch tokens of a ViT lead nowhere: only the class token is read.)
 
@@ -68,7 +75,9 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     leading = ancestors([logits.value])
     own = descendants(clean.graph.inputs[:1])  # what other images' branches give may pass beside any layer
     between = (leading & own) - {logits.value}
+    themselves = _themselves(logits.value)
     order = [v for node in clean.graph for v in node.outputs if v in between]
+    order.sort(key=lambda v: v not in themselves)
     if logits.is_dense:
         yield from ((value, None) for value in _coarsest(clean, order))
         return
@@ -109,6 +118,18 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
             f"no {rank}-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
             "(--list-layers shows them)"
         )
+
+
+def _themselves(scores: ir.Value) -> set[ir.Value]:
+    """The tensors whose elements are the scores in another order, one by one, up to constants: anchors' scores as [A,h,w]."""
+    pending, seen = [scores], {scores}
+    while pending:
+        node = pending.pop().producer()
+        before = signals(node) if node is not None and node.op_type in _ONE_BY_ONE else []
+        if len(before) == 1 or (node is not None and node.op_type == "Concat"):
+            pending += [value for value in before if value not in seen]
+            seen.update(before)
+    return seen
 
 
 def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:

@@ -182,3 +182,34 @@ def test_a_gradient_of_nan_is_left_out_and_said(tmp_path: Path) -> None:
 def test_a_gradient_of_nan_that_was_asked_for_fails(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="the gradient graph can't be used: it gives NaN or infinity"):
         exported(tmp_path, std_pooling(), split="r", roles=("gradient",), input_gradient=False)
+
+
+@pytest.mark.parametrize("steps", ["Reshape", "Transpose", "Add", "Concat"])
+def test_scores_that_are_a_map_in_another_order(steps: str, tmp_path: Path) -> None:
+    """The scores of anchors, as [A,h,w]: `auto` takes the map from which they are computed, not the scores themselves."""
+    nodes = [FIRST, node("Relu", ["c"], "f"), node("Conv", ["f", "anchors"], "a")]
+    last = {"Transpose": ["a", "t"], "Add": ["a", "s", "t"], "Concat": ["a", "d", "t"]}.get(steps, ["a"])
+    if "d" in last:  # the anchors of two boxes, put together
+        nodes += [node("Conv", ["f", "anchors"], "b"), node("Concat", ["a", "b"], "d", axis=1)]
+    if "s" in last:
+        nodes.append(node("Add", ["a", "offset"], "s"))
+    if "t" in last:
+        nodes.append(node("Transpose", [last[-2]], "t", perm=[0, 2, 3, 1]))
+    nodes.append(node("Reshape", [last[-1], "flat"], "y"))
+    constants = {
+        "anchors": RNG.standard_normal((2, 6, 1, 1)).astype(np.float32),
+        "offset": np.ones((2, 1, 1), np.float32),
+        "flat": np.array([0, -1]),
+    }
+    done = exported(tmp_path, model(nodes, constants), split="auto", task="numbers")
+    [layer] = done.manifest.layers
+    assert (layer.name, layer.shape) == ("f", (6, 8, 8))
+    check_gradient(done)
+
+
+def test_a_map_that_is_all_there_is(tmp_path: Path) -> None:
+    """With no map before the scores, `auto` still takes theirs."""
+    nodes = [FIRST, node("Reshape", ["c", "flat"], "y")]
+    done = exported(tmp_path, model(nodes, {"flat": np.array([0, -1])}), split="auto", task="numbers")
+    [layer] = done.manifest.layers
+    assert layer.name == "c"
