@@ -1,6 +1,7 @@
 """Mend what converters leave wrong in ONNX files: runtimes refuse them, though only one meaning is possible.
 
-1. NNCF's `compress_weights` writes operators of com.microsoft (MatMulNBits) without an import of that domain.
+1. Operators of a domain without an import of it: NNCF's `compress_weights` (MatMulNBits of com.microsoft), brevitas' first exports
+   (Quant of onnx.brevitas). Such domains had one version then, 1.
 2. Its scales and zero points of a convolution's weight [O,I,h,w] have shape [O,1,1]. ONNX wants a vector along the axis: [O].
 3. tf2onnx leaves TensorFlow's Erfc (Keras' gelu), which ONNX does not have: erfc(x) = 1 - erf(x), to 6e-8. So gelu,
    x erfc(-x / sqrt(2)) / 2, is exact to 3e-8 |x|.
@@ -22,9 +23,9 @@ _CAST_LIKE = 15  # the first opset that has it
 
 def repair(model: onnx.ModelProto) -> None:
     """Mend a model in place."""
-    known = {entry.domain for entry in model.opset_import}
-    if "com.microsoft" not in known and any(node.domain == "com.microsoft" for node in model.graph.node):
-        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    known = {entry.domain for entry in model.opset_import} | {"", "ai.onnx", "ai.onnx.ml"}
+    for domain in sorted({node.domain for node in model.graph.node} - known):
+        model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         codes = weights.get(node.input[0]) if node.input else None

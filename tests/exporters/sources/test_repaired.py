@@ -49,6 +49,27 @@ def test_scales_of_a_weights_shape(tmp_path: Path, shape: tuple[int, ...], axis:
     close(got, np.einsum("nchwij,ocij->nohw", windows, weight).mean((2, 3)))
 
 
+def test_a_quantiser_without_import(tmp_path: Path) -> None:
+    """brevitas' first exports, as in QONNX' model zoo: Quant of 3 bits, (round(clip(x / s, -4, 3))) s."""
+    model, weight = convolution((4,), 0, False)
+    for name, value in (("scale_3", 0.05), ("zero_3", 0.0), ("bits_3", 3.0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+    inputs = ["scores", "scale_3", "zero_3", "bits_3"]
+    model.graph.node.append(
+        helper.make_node(
+            "Quant", inputs, ["codes_3"], "quant", None, "onnx.brevitas", signed=1, narrow=0, rounding_mode="ROUND"
+        )
+    )
+    model.graph.output[0].name = "codes_3"
+    onnx.save(model, tmp_path / "net.onnx")
+    source = load_source(Request(tmp_path / "net.onnx")).proto
+    x = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), (2, 3))
+    scores = np.einsum("nchwij,ocij->nohw", windows, weight).mean((2, 3))
+    [got] = onnxruntime(source.SerializeToString(), {"image": x}).values()
+    close(got, np.round(np.clip(scores / 0.05, -4, 3)) * 0.05)
+
+
 def test_a_domain_without_import(tmp_path: Path) -> None:
     model, _ = convolution((4,), 0, False)
     node = helper.make_node("QuickGelu", ["scores"], ["gelu"], domain="com.microsoft", alpha=1.0, name="gelu")
