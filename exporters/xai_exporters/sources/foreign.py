@@ -178,6 +178,13 @@ def _text(head: bytes) -> str | None:
 def _protobuf(head: bytes, path: Path) -> str | None:
     """Formats without a magic number, recognised by names in the first bytes, or by the file's extension."""
     ending = path.suffix.lower()
+    if ending == ".pb" and re.match(
+        rb"\x08\x01\x12[\x80-\xff]*[\x00-\x7f]\n", head
+    ):  # the schema's version, a MetaGraphDef
+        return (
+            "the graph of a TensorFlow SavedModel under another name; call it saved_model.pb, in one folder with its folder "
+            "variables, and name that folder"
+        )
     if ending in _ENDINGS:
         start, told = _ENDINGS[ending]
         if head.startswith(start):

@@ -75,6 +75,11 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "zip": ("net.zip", zipped("folder/readme.txt", "net.onnx"), "a zip archive with 'net.onnx' in it; unpack it"),
     "gzip": ("net.onnx.gz", b"\x1f\x8b\x08" + bytes(60), "a gzip archive; unpack it"),
     "tar": ("net.tar", tarred(), "a tar archive; unpack it"),
+    "SavedModel": (
+        "model1.pb",
+        b"\x08\x01\x12\xa0\xdf\x11\n\xad\x16\x12" + bytes(20),
+        "call it saved_model.pb, in one folder with its folder variables",
+    ),
     "TensorFlow": ("net.pb", b"\n\x0f\n\x05input\x12\x0bPlaceholder" + bytes(9), "damaged or truncated"),
     "TensorRT": ("net.engine", b"ptrt" + bytes(60), "a TensorRT engine; it is built for one GPU"),
     "plan": ("net.plan", bytes(range(1, 60)), "a TensorRT engine"),

@@ -135,6 +135,16 @@ def test_a_variable_that_is_not_found() -> None:
     assert why_unread(error, "tf", "net").endswith("; write it with model.export(FOLDER), or freeze it")
 
 
+def test_a_saved_model_without_its_variables(tmp_path: Path) -> None:
+    """The whole folder is missing; this is how OpenVINO 2026.4 says it."""
+    error = RuntimeError(
+        "Model wasn't fully converted. Failed operations detailed log:\n-- VarHandleOp with a message:\n"
+        "Variable or resource `conv2d/kernel` is not initialized, model is inconsistent\n"
+    )
+    said = "the value of its variable 'conv2d/kernel' is missing; copy the whole SavedModel, with its folder variables"
+    assert why_unread(error, "tf", str(tmp_path)) == said
+
+
 def test_draws(tmp_path: Path) -> None:
     """Keras 3 leaves its augmentation (RandomFlip) in what model.export saves: it flips at random."""
     (tmp_path / "net.pb").write_bytes(tensorflow.graph(NET, last="StatelessRandomGetKeyCounter"))

@@ -14,6 +14,10 @@ _UNKNOWN = re.compile(
     r"No translator found for (\S+?) node|No conversion rule found for operations: ([^\s,]+)|No creator found for (\S+?) node"
     r"|due to operation (?P<place>\d+) of type (?P<kind>\S+)"
 )
+_STATE = re.compile(
+    r"already produced by previous operators: (?P<tensor>.*)\. .*operation of type (?P<kind>\S+) and name (?P<place>\d+)"
+)
+"""An operator reads a tensor that nothing gives: its state, or the scratch memory of an operator for one machine."""
 _TYPE = re.compile(r"Unexpected type(?:: (?P<kind>[A-Z0-9_]+))?")
 _KINDS = {"BFLOAT16": 18, "RESOURCE": 13, "VARIANT": 14}  # TensorType of tensorflow/lite/schema/schema.fbs
 _VARIABLE = (
@@ -25,13 +29,21 @@ _OTHER_KIND = (
     "holds elements of a type that OpenVINO's reader does not know{kind}: convert the network in float32, float16 or int8, or the "
     "file is damaged"
 )
+_STATEFUL = (
+    "keeps a state in a tensor that no operator gives, which OpenVINO's reader does not read: export the network without it, or "
+    "to ONNX from the framework it was trained in (Keras: python -m tf2onnx.convert)"
+)
 _NOISE = ("Exception from src", "Check '", "FrontEnd API failed", "While validating", "Summary:")
 _VARIABLES = (b"\x12\x0eReadVariableOp", b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2")  # NodeDef.op
+_UNSET = re.compile(r"Variable or resource `([^`]*)` is not initialized")
 _UNTRACKED = "Cannot find requested variable"
 _BRANCH = "internal::ConditionalBlock"  # OpenVINO 2026.4 fails if branches read tensors of the outer block
 _VERSION = re.compile(rb'<net\b[^>]*\bversion="([0-9]{1,3})"')
 _NEWEST_OLD = 9  # version of an IR; OpenVINO reads 10 and 11
-_COMPILED = {"edgetpu-custom-op": "the Edge TPU", "ethos-u": "the Arm Ethos-U"}  # custom operator -> its machine
+_COMPILED = {
+    "edgetpu-custom-op": "the Edge TPU", "ethos-u": "the Arm Ethos-U", "NeutronGraph": "NXP's Neutron NPU",
+    "DISPATCH_OP": "one kind of NPU (LiteRT, ahead of time)",
+}  # custom operator -> its machine  # fmt: skip
 _LARGEST = 1 << 31  # bytes that are searched for a node's name
 
 
@@ -57,7 +69,7 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
         if "Random" in kind:
             return f"{shown}: {CHANCE}"
         if kind in _COMPILED:
-            return f"{shown}: compiled for {_COMPILED[kind]}; name the .tflite file that it was compiled from"
+            return _compiled(shown, kind)
         if frontend == "tflite" and kind.startswith("Flex"):
             return (
                 f"{shown}: one of TensorFlow's own operators (Select TF ops); name the SavedModel that it was converted from, "
@@ -67,6 +79,10 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
             f"{shown}: OpenVINO's reader knows no operator of this type; "
             "export the network without it, or to ONNX from the framework it was trained in"
         )
+    if frontend == "tflite" and (state := _STATE.search(str(error))) is not None:
+        node = _node("", frontend, Path(file), int(state["place"]))
+        shown = f"the node {node!r} ({state['kind']})" if node else f"a node ({state['kind']})"
+        return _compiled(shown, state["kind"]) if state["kind"] in _COMPILED else f"{shown}: {_STATEFUL}"
     if frontend == "tflite" and (kind_of_tensor := _TYPE.search(str(error))) is not None:
         return _of_a_kind(kind_of_tensor["kind"] or "", Path(file))
     if frontend == "paddle" and _BRANCH in str(error):
@@ -79,14 +95,22 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
             "OpenVINO's reader does not find a variable of it, as of networks of Keras 3 that tf.saved_model.save has written; "
             "write it with model.export(FOLDER), or freeze it"
         )
+    if (unset := _UNSET.search(str(error))) is not None:
+        return f"the value of its variable {unset[1]!r} is missing; copy the whole SavedModel, with its folder variables"
+    if "Incorrect weights in bin file" in str(error):
+        return "its weights (.bin) are too short for it: cut off, or of another network; copy both files again"
     if "supports frozen formats" in str(error):
-        return "damaged or truncated: OpenVINO's reader for TensorFlow can't parse it"
+        return "no TensorFlow graph (as MediaPipe's .binarypb), damaged or truncated: OpenVINO's reader can't parse it"
     if frontend == "tf" and any(word in _bytes(Path(file)) for word in _VARIABLES) and not Path(file).is_dir():
         return "the graph's weights are not in it but in variables elsewhere; freeze it, or name the folder of the SavedModel"
     old = _VERSION.search(_bytes(Path(file), 4096)) if not frontend else None
     if old is not None and int(old[1]) <= _NEWEST_OLD:
         return f"an IR of version {int(old[1])}, which this OpenVINO does not read; convert the network with a newer OpenVINO"
     return f"OpenVINO can't read it ({reason(error)})"
+
+
+def _compiled(shown: str, kind: str) -> str:
+    return f"{shown}: compiled for {_COMPILED[kind]}; name the .tflite file that it was compiled from"
 
 
 def reason(error: Exception) -> str:

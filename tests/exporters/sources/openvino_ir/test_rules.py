@@ -117,6 +117,11 @@ CASES: dict[str, Any] = {
     "lrn": lambda x: o.lrn(x, ints(1), 0.3, 0.75, 1.0, 3),
     "group norm": lambda x: o.group_normalization(o.concat([x, o.relu(x)], 1), floats(6), floats(6), 2, 1e-3),
     "top k": lambda x: o.topk(x, c(np.int64(2)), 3, "max", "value").output(0),
+    "largest's index": lambda x: o.convert(o.topk(x, c(np.int64(1)), 1, "max", "none").output(1), "f32"),
+    "smallest's index": lambda x: o.convert(o.topk(x, c(np.int64(1)), -1, "min", "value").output(1), "f32"),
+    "largest and its index": lambda x: o.add(
+        o.convert((t := o.topk(x, c(np.int64(1)), 3, "max", "value")).output(1), "f32"), t.output(0)
+    ),
     "top k indices": lambda x: o.convert(o.topk(x, c(np.int64(3)), 3, "min", "value").output(1), "f32"),
     "shuffle": lambda x: o.shuffle_channels(o.concat([x, o.relu(x)], 1), 1, 3),
     "attention": lambda x: o.scaled_dot_product_attention(x, o.exp(x), x),

@@ -99,11 +99,19 @@ def gather_nd(op: Ops, layer: Layer) -> ir.Value:
 
 @rule("TopK")
 def top_k(op: Ops, layer: Layer) -> Sequence[ir.Value]:
-    """The k largest or smallest along an axis, and their indices; sorted by value, or in any order."""
+    """The k largest or smallest along an axis, and their indices; sorted by value, or in any order.
+
+    OpenVINO's readers write ArgMax and ArgMin as the index of the one; so they are called by their names again.
+    """
     sort = str(layer.attr("sort")).lower()
     k = layer.ints(1, "number")
     if sort == "index" and k != [1]:
         raise layer.refuse("sorts by index, which ONNX's TopK does not do")
+    if k == [1] and not layer.node.output(0).get_target_inputs():
+        axis, kind = layer.axis(int(layer.attr("axis"))), "Max" if str(layer.attr("mode")).lower() == "max" else "Min"
+        index = getattr(op, f"Arg{kind}")(layer.x(), axis=axis, keepdims=1)
+        value = getattr(op, f"Reduce{kind}")(layer.x(), [axis], keepdims=1)  # nothing reads it
+        return value, cast(op, index, np.dtype(np.int64), layer.out_kind(1))
     node = ir.node(
         "TopK",
         [layer.x(), op.emit.shared(np.array(k))],
