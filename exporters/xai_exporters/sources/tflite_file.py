@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import SourceError
 from ..request import Request
 from .openvino_ir import network
 from .openvino_ir.given import Given
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .tflite import metadata
+from .tflite.custom import SUPPRESSION
 from .tflite.model import VERSION, TFLite
+from .tflite.readable import readable
 
+_CHOSEN_LATER = (
+    f"The file's own suppression ({SUPPRESSION}) is left out: the bundle gives all boxes and their scores, and chooses among them "
+    "when it explains."
+)
 _LARGEST = 1 << 31  # bytes; offsets in the format have 32 bits
 
 
@@ -31,7 +39,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     if size > _LARGEST:
         raise SourceError(f"{file.path}: a TFLite file of {size} bytes, more than its 32-bit offsets reach; refused")
     try:
-        content = TFLite(path.read_bytes())
+        content = TFLite(readable(path.read_bytes()))
     except ValueError as error:
         raise SourceError(f"{file.path}: a damaged or truncated TFLite file ({error})") from None
     if content.version != VERSION:
@@ -39,4 +47,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
             f"{file.path}: a TFLite file of schema version {content.version}; runtimes read version {VERSION} alone: damaged?"
         )
     given = Given(file.path, path, "TFLite", size, "TFLite file", "tflite", ".tflite")
-    return metadata.read(file.path, content, request.output, network.load(given, request))
+    loaded = network.load(given, request)
+    if content.custom_options(SUPPRESSION):
+        loaded = replace(loaded, notes=(*loaded.notes, _CHOSEN_LATER))
+    return metadata.read(file.path, content, request.output, loaded)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flatbuffers
 import numpy as np
+from flatbuffers import flexbuffers
 
 from . import Array, Net
 
 _FLOAT32, _INT32, _INT16, _INT8 = 0, 2, 7, 9
-_CONV, _LINEAR, _SOFTMAX, _CUSTOM, _MEAN, _SUB = 3, 9, 25, 32, 40, 41
+_CONV, _LINEAR, _LOGISTIC, _RESHAPE, _SOFTMAX, _CUSTOM, _MEAN, _SUB = 3, 9, 14, 22, 25, 32, 40, 41
 
 
 class Scalar:
@@ -75,6 +76,7 @@ def network(
     batch: int = 1,
     pair: bool = False,
     wide: Sequence[str] = (),
+    edit: Callable[[dict[int, Any]], None] = lambda table: None,
 ) -> bytes:
     """The file. Quantised, its input is (pixel - 128) / 127.5, and its output has a scale of 1 / 256.
 
@@ -86,6 +88,7 @@ def network(
         batch: The number of images; -1 is open.
         pair: It takes a second image, `other`, and subtracts the means of both; in float32.
         wide: Tensors of the quantised network in int16, as converters write int16x8.
+        edit: Called with the table of each tensor, which it may change.
     """
     arrays = _arrays(net, pair)
     tensors, buffers = _tensors(net, quantised, batch, arrays)
@@ -93,6 +96,8 @@ def network(
         if tensor[3] in wide:
             tensor[1] = i8(_INT16)
             tensor[4][3] = np.array([0], np.int64)
+    for tensor in tensors:
+        edit(tensor)
     place = {name: i for i, name in enumerate(arrays)}
     codes = [_CONV, _MEAN, _LINEAR, _CUSTOM if custom else _SOFTMAX, *([_SUB] if pair else [])]
     conv = {0: i8(0), 1: i32(1), 2: i32(1), 3: i8(1), 4: i32(1), 5: i32(1)}
@@ -112,10 +117,7 @@ def network(
         3: "written by hand",
         4: buffers,
     }
-    if metadata:
-        model[6] = [{0: "TFLITE_METADATA", 1: Scalar("Uint32", len(buffers))}]
-        buffers.append({0: metadata})
-    return flat(model, b"TFL3")
+    return _finished(model, metadata)
 
 
 def _second(place: dict[str, int], conv: dict[int, Any]) -> list[dict[int, Any]]:
@@ -139,6 +141,66 @@ def one_custom(name: str, options: bytes, image: Array, weights: Sequence[Array]
     code = {0: i8(_CUSTOM), 1: name, 2: i32(1), 3: i32(_CUSTOM)}
     buffers: list[dict[int, Any]] = [{}, *({0: a.tobytes()} for a in weights)]
     return flat({0: Scalar("Uint32", 3), 1: [code], 2: [graph], 3: "written by hand", 4: buffers}, b"TFL3")
+
+
+def detector(
+    encode: Array, classify: Array, anchors: Array, options: dict[str, Any], size: int, metadata: bytes = b""
+) -> bytes:
+    """An SSD of one level with TFLite's own suppression at its end: boxes and scores of each position, convolutions of 1 x 1.
+
+    Args:
+        encode: Weights of the boxes' encodings, [4,1,1,3].
+        classify: Those of the scores before their logistic function, [C,1,1,3].
+        anchors: [size * size,4].
+        options: Of TFLite_Detection_PostProcess.
+        size: Height and width of the image.
+        metadata: The buffer of TFLITE_METADATA.
+    """
+    rows = size * size
+    arrays: dict[str, Any] = {
+        "image": (size, size, 3), "encode": encode, "classify": classify, "no_4": np.zeros(4, np.float32),
+        "no_c": np.zeros(len(classify), np.float32), "shape_4": np.array([1, rows, 4], np.int32),
+        "shape_c": np.array([1, rows, len(classify)], np.int32), "anchors": anchors, "maps_4": (size, size, 4),
+        "maps_c": (size, size, len(classify)), "encoded": (rows, 4), "logits": (rows, len(classify)),
+        "scores": (rows, len(classify)), "boxes": (10, 4), "kinds": (10,), "best": (10,), "count": (),
+    }  # fmt: skip
+    tensors: list[dict[int, Any]] = []
+    buffers: list[dict[int, Any]] = [{}]
+    for name, content in arrays.items():
+        fixed = isinstance(content, np.ndarray)
+        dims = content.shape if fixed else (1, *content)
+        kind = _INT32 if name.startswith("shape") else _FLOAT32
+        tensors.append({0: np.array(dims, np.int32), 1: i8(kind), 2: Scalar("Uint32", len(buffers) * fixed), 3: name})
+        if fixed:
+            buffers.append({0: content.tobytes()})
+    place = {name: i for i, name in enumerate(arrays)}
+    conv = {0: i8(0), 1: i32(1), 2: i32(1), 3: i8(0), 4: i32(1), 5: i32(1)}
+    operators = [
+        _operator(place, 0, "image encode no_4", "maps_4", 1, conv),
+        _operator(place, 0, "image classify no_c", "maps_c", 1, conv),
+        _operator(place, 1, "maps_4 shape_4", "encoded", 17, {0: np.array([1, rows, 4], np.int32)}),
+        _operator(place, 1, "maps_c shape_c", "logits", 17, {0: np.array([1, rows, len(classify)], np.int32)}),
+        _operator(place, 2, "logits", "scores", 0, {}),
+        {**_operator(place, 3, "encoded scores anchors", "boxes", 0, {}), 5: bytes(flexbuffers.Dumps(options))},
+    ]
+    ends = np.array([place[name] for name in ("boxes", "kinds", "best", "count")], np.int32)
+    operators[-1][2] = ends
+    codes = [(_CONV, ""), (_RESHAPE, ""), (_LOGISTIC, ""), (_CUSTOM, "TFLite_Detection_PostProcess")]
+    model: dict[int, Any] = {
+        0: Scalar("Uint32", 3),
+        1: [{0: i8(c), **({1: name} if name else {}), 2: i32(1), 3: i32(c)} for c, name in codes],
+        2: [{0: tensors, 1: np.array([0], np.int32), 2: ends, 3: operators, 4: "main"}],
+        3: "written by hand",
+        4: buffers,
+    }
+    return _finished(model, metadata)
+
+
+def _finished(model: dict[int, Any], metadata: bytes) -> bytes:
+    if metadata:
+        model[6] = [{0: "TFLITE_METADATA", 1: Scalar("Uint32", len(model[4]))}]
+        model[4].append({0: metadata})
+    return flat(model, b"TFL3")
 
 
 def _arrays(net: Net, pair: bool) -> dict[str, Array | tuple[int, ...]]:

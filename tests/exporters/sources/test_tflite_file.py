@@ -18,6 +18,7 @@ from xai_exporters.sources.openvino_ir.unread import why_unread
 from xai_exporters.sources.stated import Stated
 from xai_exporters.sources.tflite import metadata
 from xai_exporters.sources.tflite.model import TFLite
+from xai_exporters.sources.tflite.readable import readable
 
 from xai_deploy import Explainer
 from xai_deploy.foundation import runtimes
@@ -53,6 +54,69 @@ def test_int8(tmp_path: Path) -> None:
     x = np.random.default_rng(2).integers(0, 256, (1, NET.height, NET.width, 3)).astype(np.uint8)
     codes = NET.scores((x.astype(np.float64) - 128) / 127.5) * 256 - 128
     agree(network, x, codes, tolerance=8)
+
+
+def renamed(names: dict[str, str]) -> Any:
+    """An edit that gives tensors other names; "" takes a name away."""
+
+    def edit(table: dict[int, Any]) -> None:
+        name = names.get(table[3], table[3])
+        table.pop(3) if not name else table.update({3: name})
+
+    return edit
+
+
+UNNAMED = dict.fromkeys(
+    ("image", "filters", "conv_bias", "axes", "maps", "mean", "matrix", "linear_bias", "scores"), ""
+)
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (UNNAMED, {"tensor_4", "linear"}),
+        ({"linear_bias": "filters"}, {"maps", "mean", "linear"}),
+        ({"conv_bias": "matrix", "linear_bias": "matrix", "linear": ""}, {"maps", "mean", "tensor_8"}),
+        ({"axes": "tensor_0", "image": "tensor_0_", "scores": "", "matrix": ""}, {"maps", "mean"}),
+    ],
+    ids=["unnamed", "shared", "both", "taken"],
+)
+def test_names_are_optional_and_not_unique(
+    names: dict[str, str], shown: set[str], quantised: bool, tmp_path: Path
+) -> None:
+    """OpenVINO 2026.4 refuses tensors without names, and takes one constant for all that share its name."""
+    data = tflite.network(NET, quantised=quantised, edit=renamed(names))
+    network = load_source(Request(saved(tmp_path, data)))
+    assert shown <= {node.name for node in network.proto.graph.node}
+    if quantised:
+        x = np.random.default_rng(2).integers(0, 256, (1, NET.height, NET.width, 3)).astype(np.uint8)
+        agree(network, x, NET.scores((x.astype(np.float64) - 128) / 127.5) * 256 - 128, tolerance=8)
+    else:
+        agree(network, images(), NET.scores(images()))
+
+
+@pytest.mark.parametrize("axis", [1, 3])
+def test_an_axis_of_quantisation_that_a_bias_does_not_have(axis: int, tmp_path: Path) -> None:
+    """As in files of TensorFlow 1.15 for microcontrollers: a bias states the axis of its convolution's weights."""
+
+    def edit(table: dict[int, Any]) -> None:
+        if table[3].endswith("bias"):
+            [size] = table[0]
+            scale = np.full(size, table[4][2][0], np.float32)
+            table[4] = {2: scale, 3: np.zeros(size, np.int64), 6: tflite.i32(axis)}
+
+    network = load_source(Request(saved(tmp_path, tflite.network(NET, quantised=True, edit=edit))))
+    x = np.random.default_rng(2).integers(0, 256, (1, NET.height, NET.width, 3)).astype(np.uint8)
+    agree(network, x, NET.scores((x.astype(np.float64) - 128) / 127.5) * 256 - 128, tolerance=8)
+
+
+def test_what_readable_leaves_alone() -> None:
+    data = tflite.network(NET, quantised=True)
+    assert readable(data) is data
+    once = readable(tflite.network(NET, quantised=True, edit=renamed(UNNAMED)))
+    assert readable(once) is once
+    assert TFLite(once).given() == ["tensor_4", "tensor_5", "linear", "tensor_9"]
 
 
 def repeating(count: int) -> bytes:
@@ -186,6 +250,27 @@ def test_a_standard_operator_that_openvino_does_not_know(place: int, shown: str,
         f"The translation is incomplete due to operation {place} of type RFFT2D\n"
     )
     assert why_unread(error, "tflite", str(path)).startswith(f"{shown}OpenVINO's reader knows no operator of this type")
+
+
+STATE = (
+    "FrontEnd API failed with GeneralFailure:\n"
+    "This tensor should be either input, constant or should be already produced by previous operators: {tensor}. "
+    "Error is encountered while working with operation of type {kind} and name {place}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "told"),
+    [
+        ("SVDF", 1, "the node 'mean' (SVDF): keeps a state in a tensor that no operator gives"),
+        ("ethos-u", 0, "the node 'maps' (ethos-u): compiled for the Arm Ethos-U; name the .tflite file"),
+        ("DISPATCH_OP", 99, "a node (DISPATCH_OP): compiled for one kind of NPU"),
+    ],
+)
+def test_an_operator_with_a_state(kind: str, place: int, told: str, tmp_path: Path) -> None:
+    """OpenVINO 2026.4 names the tensor and the operator's place; an operator for one machine has scratch memory."""
+    error = RuntimeError(STATE.format(tensor="lstm/zeros", kind=kind, place=place))
+    assert why_unread(error, "tflite", str(saved(tmp_path, tflite.network(NET)))).startswith(told)
 
 
 def test_another_schema(tmp_path: Path) -> None:

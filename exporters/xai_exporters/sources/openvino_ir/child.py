@@ -36,6 +36,7 @@ from xai_deploy.foundation import runtimes
 from ...errors import ExportError, SourceError
 from ..tflite import custom
 from ..tflite.model import TFLite
+from ..tflite.readable import readable
 from . import binding, dilated, model_info, names, rounding, tensors
 from .constants import Constants
 from .translate import translate
@@ -55,6 +56,7 @@ Inputs: TypeAlias = Sequence[tuple[bool, np.ndarray[Any, Any]]]
 Numbers: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 """What some inputs are, by the names of their nodes."""
 MODEL, SAID, NAMING = "net.onnx", "said.json", "naming"
+READABLE = "readable.tflite"
 INPUTS, OUTPUTS, AS_READ = "inputs.npz", "outputs.npz", "as_read.npz"
 ROUNDINGS = "roundings.onnx"
 ROUNDINGS_IN, ROUNDINGS_OUT, ROUNDINGS_STEP = "roundings_in.npz", "roundings_out.npz", "roundings_step.npz"
@@ -69,6 +71,7 @@ def main(arguments: list[str]) -> int:
     task, frontend, file, weights, folder, *rest = arguments
     try:
         _limits()
+        file = _readable(frontend, Path(file), Path(folder))
         known = _names(frontend, Path(file), Path(folder)) if task == "translate" else {}
         model = _read(frontend, file, weights)
         _forget_unused(model)
@@ -118,6 +121,20 @@ def _limits() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
 
+def _readable(frontend: str, file: Path, folder: Path) -> str:
+    """The file to read: of TFLite a copy, if OpenVINO's reader needs it written in another way."""
+    if frontend == "tflite":
+        data = file.read_bytes()
+        try:
+            changed = readable(data)
+        except ValueError as error:
+            raise SourceError(f"a damaged or truncated TFLite file ({error})") from None
+        if changed is not data:
+            file = folder / READABLE
+            file.write_bytes(changed)
+    return str(file)
+
+
 def _read(frontend: str, file: str, weights: str) -> Any:
     """The model: IR and ONNX by OpenVINO's core, other formats by the reader that is named, whatever the file's name."""
     ov = runtimes.openvino()
@@ -132,10 +149,11 @@ def _read(frontend: str, file: str, weights: str) -> Any:
 
 
 def _forget_unused(model: Any) -> None:
-    """Take out outputs that repeat an input, and inputs that nothing reads: a frozen graph keeps those of its training, such as
-    names of files, and OpenVINO's reader makes outputs of what is read by nothing."""
+    """Take out outputs that repeat an input or are constants, and inputs that nothing reads: a frozen graph keeps those of its
+    training, such as names of files, and OpenVINO's reader makes outputs of what is read by nothing."""
     for result in model.get_results():
-        if result.input_value(0).get_node().get_type_name() == "Parameter" and len(model.outputs) > 1:
+        kind = result.input_value(0).get_node().get_type_name()
+        if kind in ("Parameter", "Constant") and len(model.outputs) > 1:
             model.remove_result(result)
     nodes = model.get_ops()
     read = {node.input_value(i).get_node().get_name() for node in nodes for i in range(node.get_input_size())}

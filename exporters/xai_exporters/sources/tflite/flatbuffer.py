@@ -44,7 +44,7 @@ class Table:
 
     def number(self, field: int, form: str, default: int = 0) -> int:
         """A scalar field, in a form of `struct`."""
-        at = self._place(field)
+        at = self.place(field)
         return default if at is None else int(self._read(form, at))
 
     def text(self, field: int) -> str:
@@ -74,18 +74,23 @@ class Table:
 
     def tables(self, field: int) -> Iterator[Table]:
         """A vector of tables."""
+        return (table for _, table in self.entries(field))
+
+    def entries(self, field: int) -> Iterator[tuple[int, Table]]:
+        """A vector of tables, each with the place of the offset that refers to it."""
         at = self._follow(field)
         for i in range(0 if at is None else self._count(at)):
             self._take(_TABLE)
             place = (at or 0) + 4 + 4 * i
-            yield Table(self._data, place + int(self._read("<I", place)), self._left)
+            yield place, Table(self._data, place + int(self._read("<I", place)), self._left)
 
-    def _place(self, field: int) -> int | None:
+    def place(self, field: int) -> int | None:
+        """Where a field lies in the buffer; None if it is absent."""
         offset = int(self._read("<H", self._vtable + 4 + 2 * field)) if field < self._fields else 0
         return self._at + offset if offset else None
 
     def _follow(self, field: int) -> int | None:
-        at = self._place(field)
+        at = self.place(field)
         return None if at is None else at + int(self._read("<I", at))
 
     def _count(self, at: int) -> int:

@@ -2,7 +2,7 @@
 
 The metadata is a FlatBuffers buffer of its own (metadata_schema.fbs, identifier M001). A tensor's metadata holds its process
 units: NormalizationOptions, (pixel - mean) / std of pixels of 0 to 255. Its associated files lie in a zip archive after the graph;
-those of the type TENSOR_AXIS_LABELS hold one class name a line.
+those of the type TENSOR_AXIS_LABELS hold one class name a line, for a detector's list of classes TENSOR_VALUE_LABELS.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from ..source_file import TrainedNetwork
 from ..stated import Stated
+from .custom import SUPPRESSION
 from .flatbuffer import Table
 from .model import TFLite
 
@@ -22,7 +23,7 @@ _KEY = "TFLITE_METADATA"
 _SUBGRAPHS, _INPUTS, _OUTPUTS = 3, 2, 3  # of ModelMetadata, and of SubGraphMetadata
 _UNITS, _FILES = 4, 6  # of TensorMetadata
 _NORMALIZATION = 1  # ProcessUnitOptions.NormalizationOptions
-_AXIS_LABELS = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
+_AXIS_LABELS, _VALUE_LABELS = 2, 3  # AssociatedFileType
 _LONGEST = 1 << 20  # bytes of a file of labels
 _MOST_FILES = 100  # that are looked for in the archive: one for each language
 _MOST, _LONGEST_LABEL = 100_000, 1000
@@ -83,13 +84,16 @@ def _of_channels(values: Sequence[float], channels: int) -> tuple[float, ...] | 
 
 
 def _labels(content: TFLite, outputs: Sequence[Table], output: str | None) -> tuple[tuple[str, ...], str]:
-    """Class names of the output, and the file that holds them."""
+    """Class names of the output, and the file that holds them; of a detector's list they stand with the output of the classes."""
     place = content.outputs.index(output) if output in content.outputs else 0
-    if place >= len(outputs) or (output is None and len(outputs) > 1):
+    kind, listed = _AXIS_LABELS, outputs[place : place + 1]
+    if content.custom_options(SUPPRESSION):
+        kind, listed = _VALUE_LABELS, outputs
+    elif output is None and len(outputs) > 1:
         return (), ""
-    for file in islice(outputs[place].tables(_FILES), _MOST_FILES):
+    for file in islice(chain.from_iterable(one.tables(_FILES) for one in listed), _MOST_FILES):
         name = file.text(0)
-        if file.number(2, "<b") != _AXIS_LABELS:
+        if file.number(2, "<b") != kind:
             continue
         text = content.associated_file(name, _LONGEST).decode("utf-8", "replace")
         labels = tuple(" ".join(_plain(line).split()) for line in text.removesuffix("\n").splitlines())
