@@ -96,7 +96,9 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
             "write it with model.export(FOLDER), or freeze it"
         )
     if (unset := _UNSET.search(str(error))) is not None:
-        return f"the value of its variable {unset[1]!r} is missing; copy the whole SavedModel, with its folder variables"
+        return (
+            f"the value of its variable {unset[1]!r} is missing; copy the whole SavedModel, with its folder variables"
+        )
     if "Incorrect weights in bin file" in str(error):
         return "its weights (.bin) are too short for it: cut off, or of another network; copy both files again"
     if "supports frozen formats" in str(error):

@@ -1,10 +1,11 @@
-"""A TFLite file as OpenVINO's reader needs it: three things that the format allows and LiteRT reads are written in another way.
+"""A TFLite file as OpenVINO's reader needs it: what other runtimes read is written in another way.
 
 Names: OpenVINO finds a tensor by its name, but names are optional, and several tensors may share one (files for microcontrollers
 are stripped of them). A tensor without a name of its own gets one.
 
 Axes of quantisation: some converters note for a bias the axis of its convolution's weights: quantized_dimension 3 of a tensor with
-1 dimension. No kernel reads a bias's scales. An axis that a tensor does not have becomes its last one.
+1 dimension. TensorFlow Lite Micro reads them, as no kernel looks at a bias's scales; today's LiteRT does not. An axis that a tensor
+does not have becomes its last one.
 
 FlatBuffers' offsets only point forward, so that a table that gets a field is written again at the file's end, with all that it
 refers to, and the list of tensors points there.
