@@ -232,7 +232,7 @@ class Explainer:
             concerned = method.sums_products if what == PRODUCTS else what in runs
             if concerned and name not in self._warned:
                 self._warned.add(name)
-                log.warning("%s: %s", name, rounding_warning(what, share))
+                log.warning("%s: %s", name, rounding_warning(what, share, manifest))
 
     def methods(self, which: MethodSet = "all") -> list[str]:
         """The methods that this bundle's graphs allow, for `explain_many`.

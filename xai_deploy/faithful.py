@@ -39,8 +39,9 @@ NOISE = "rounding-noise"
 how far rounding in float32 alone moves the logits; it is there if the noise is large."""
 
 ROUNDING = "rounding"
-"""The extension with what float32 decides: "NAME SHARE; NAME SHARE ...". NAME is a role, or `PRODUCTS`. SHARE is the part of a
-map's largest value by which two ways of computing it in float32 differed on noise images at export; 1: all of it."""
+"""The extension with what rounding decides: "NAME SHARE; NAME SHARE ...". NAME is a role, or `PRODUCTS`. SHARE is the part of a
+map's largest value by which two ways of computing it differed on noise images at export; 1: all of it. In a network of integers
+the scales of one way are changed by 3e-5 of themselves, so that a few codes fall to their other side."""
 
 PRODUCTS = "gradient-x-activation"
 """The sum over the channels of gradient times activation. It is zero at each position of a layer that a normalisation over the
@@ -83,17 +84,23 @@ def percent(share: float) -> str:
     return f"{number:.2g}" if number < 99.5 else "100"
 
 
-def rounding_warning(name: str, share: float) -> str:
-    """A sentence for users: what float32 decides."""
+def rounding_warning(name: str, share: float, manifest: Manifest) -> str:
+    """A sentence for users: what float32 decides, or half precision, or codes on a border in a network of integers."""
     if name == PRODUCTS:
         return (
             "at this layer gradient times activation cancels out over the channels, because a normalisation reads it: maps of "
             "hires-cam hold rounding noise; take another method, or a layer after the normalisation"
         )
     decided = f"{percent(share)} % of their largest value"
+    if manifest.logits_step:
+        return (
+            f"maps of the {name} graph move by up to {decided} if a few codes on a border fall to their other side, as they may in "
+            "another runtime or batch (measured at export; the worst of some images of noise)"
+        )
+    precision = "half precision" if HALF in manifest.extensions else "float32"
     return (
-        f"maps of the {name} graph are decided by rounding in float32 to {decided} (measured at export; the worst of some images "
-        "of noise and of patterns)"
+        f"maps of the {name} graph are decided by rounding in {precision} to {decided} (measured at export; the worst of some "
+        "images of noise and of patterns)"
     )
 
 

@@ -221,7 +221,8 @@ def _print_summary(done: Export) -> None:
         roles = ", ".join(role for role, why in manifest.left_out.items() if why == reason)
         several = "s" if ", " in roles else ""
         console.print(f"No {roles} graph{several}: {reason}.", style="yellow")
-    decided = [instability(manifest), *(rounding_warning(name, share) for name, share in rounding(manifest).items())]
+    measured = rounding(manifest).items()
+    decided = [instability(manifest), *(rounding_warning(name, share, manifest) for name, share in measured)]
     for sentence in filter(None, decided):
         console.print(f"{sentence[0].upper()}{sentence[1:]}.", style="yellow")
     for role, reason in done.dead.items():

@@ -14,17 +14,18 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.faithful import ROUNDING, rounding_said
+from xai_deploy.faithful import HALF, ROUNDING, rounding_said
 from xai_deploy.format.bundle import Bundle, Manifest
 from xai_deploy.format.randomised import SANITY, Randomised
 from xai_deploy.format.signature import SigningKey
 
-from .bundle.beside import noise_beside, noise_images
+from .bundle.beside import noise_beside
 from .bundle.best_boxes import with_best_boxes
 from .bundle.describe import describe, further_inputs, image_input, settle
 from .bundle.everywhere import check_everywhere, with_precision
 from .bundle.installed import exactly
 from .bundle.labels import class_names
+from .bundle.measuring import measuring_images, warn_of_saturation
 from .bundle.patterned import shares_on_patterns
 from .bundle.recipes import Ask
 from .bundle.refused import refused
@@ -70,6 +71,9 @@ LABELS = "labels.txt"
 
 _MEASURED = 12
 """Images on which the rounding noise of a network of integers is measured."""
+
+_DRAWS = 4
+"""How many sets of them show what codes on a border decide in a map."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +251,8 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say, untouched: Clean
     if not plan.request.whole_graphs:
         manifest = share_weights(manifest, draft)
     bundle = stage.finish(draft, manifest)
-    verified = verify(bundle, network.untapped, network)
+    images = measuring_images(clean_graph.graph, manifest.input, 3)
+    verified = verify(bundle, network.untapped, network, images)
     beside = _deliver(plan, bundle, stage, say) if plan.random is None else ()
     return Export(
         path,
@@ -299,7 +304,9 @@ def _plan(
     beside = further_inputs(request, network, graph)
     if random is None:  # random weights move nothing
         say("following patches of an image")
-        choice = follow_choice(graph, choice, request, noise_images(image, 2), noise_beside(beside, 0, 2))
+        warn_of_saturation(graph.graph, image)
+        images = measuring_images(graph.graph, image, 2)
+        choice = follow_choice(graph, choice, request, images, noise_beside(beside, 0, 2))
     say("cutting")
     note_names(graph.graph)
     if choice.target is None:
@@ -346,14 +353,16 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
     if plan.random is not None:
         step = f"randomised {plan.random.step} of {plan.random.of}"
         manifest = replace(manifest, name=f"{manifest.name} ({step})")
-    images = noise_images(material.image, 1 if manifest.batch == "one" else 3)
-    measured = noise_images(material.image, _MEASURED)
+    several = 1 if manifest.batch == "one" else 3
+    measured = measuring_images(material.clean.graph, material.image, _MEASURED)
     manifest = with_precision(manifest, contents, material.clean, material.logits, measured)
-    wrong, dead = check_backward(contents, manifest)
-    checked = check_everywhere(contents, manifest, images)
+    wrong, dead = check_backward(contents, manifest, measured[:3])
+    draws = [measured[i * several :][:several] for i in range(_DRAWS)]
+    checked = check_everywhere(contents, manifest, draws[0], draws)
+    coarse = manifest.logits_step or HALF in manifest.extensions  # it is told alone
     unusable = {
         role: why
-        for role, share in ({} if manifest.logits_step else checked.rounding).items()  # of integers it is told alone
+        for role, share in ({} if coarse else checked.rounding).items()
         if role in manifest.graphs and not roles.asks_for(role) and (why := why_unusable(role, share)) is not None
     }
     wrong = unusable | refused(contents, manifest) | dict(checked.wrong) | wrong

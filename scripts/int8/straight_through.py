@@ -100,6 +100,18 @@ def _in_order(nodes: Any, known: set[str]) -> list[onnx.NodeProto]:
     return ordered
 
 
+def _clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    """The gradient of torch's hardtanh, which relu6 is: 0 at a bound. torch's clamp has 1 there.
+
+    If codes are symmetric, 0 is a code, and many values are exactly 0.
+    """
+    y = x.clamp(low, high)
+    at_bound = torch.zeros_like(x, dtype=torch.bool)
+    for bound in (low, high):
+        at_bound = at_bound if bound is None else at_bound | (x == bound)
+    return torch.where(at_bound, y.detach(), y)
+
+
 def _zero(z: Tensor | None) -> Tensor:
     return torch.zeros((), dtype=torch.float32) if z is None else z
 
@@ -237,6 +249,11 @@ def _qmatmul(
     return quantise(dequantise(x, xs, _zero(xz)) @ dequantise(w, ws, _zero(wz), -1), s, _zero(z), net.coded(node, 7))
 
 
+def _qconcat(net: Network, node: Any, a: dict[str, Any], s: Tensor, z: Tensor, *g: Tensor) -> Tensor:
+    floats = [dequantise(g[i], g[i + 1], _zero(g[i + 2])) for i in range(0, len(g), 3)]
+    return quantise(torch.cat(floats, a["axis"]), s, _zero(z), net.coded(node, 1))
+
+
 def _n_bits(
     net: Network, node: Any, a: dict[str, Any], x: Tensor, w: Tensor, s: Tensor, z: Any = None, *_: Any
 ) -> Tensor:
@@ -281,6 +298,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "QLinearConv": _qconv,
     "QGemm": _qgemm,
     "QLinearMatMul": _qmatmul,
+    "QLinearConcat": _qconcat,
     "QLinearAdd": _qlinear(lambda a, x, y: x + y, 2),
     "QLinearMul": _qlinear(lambda a, x, y: x * y, 2),
     "QLinearSigmoid": _qlinear(lambda a, x: torch.sigmoid(x)),
@@ -314,7 +332,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "LeakyRelu": lambda net, node, a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
     "Gelu": _plain(F.gelu),
     "BiasGelu": _plain(lambda x, b: F.gelu(x + b)),
-    "Clip": _plain(lambda x, low=None, high=None: x.clamp(low, high)),
+    "Clip": _plain(_clip),
     "Softmax": lambda net, node, a, x: torch.softmax(x, a.get("axis", -1)),
     "LayerNormalization": lambda net, node, a, x, s, b=None: _norm(x, s, b, a),
     "MaxPool": lambda net, node, a, x: _pool(x, a, "max"),

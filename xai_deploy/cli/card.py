@@ -111,14 +111,14 @@ class Card:
 def _said(method: Method, explainer: Explainer) -> dict[str, Any]:
     """What a method's maps show and do not, by what it runs, and what was measured at export about its graphs."""
     roles = " ".join(method.roles)
-    measured = rounding(explainer.bundle.manifest).items()
-    unstable = instability(explainer.bundle.manifest)
+    manifest = explainer.bundle.manifest
+    measured, unstable = rounding(manifest).items(), instability(manifest)
     return {
         "plainly": method.plainly,
         "shows": method.shows,
         "limit": next(text for word, text in _LIMITS.items() if word in roles),
         "warnings": [
             *([unstable] if unstable else []),
-            *(rounding_warning(name, share) for name, share in measured if name in method.roles),
+            *(rounding_warning(name, share, manifest) for name, share in measured if name in method.roles),
         ],
     }

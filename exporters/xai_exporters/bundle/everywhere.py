@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,8 +23,9 @@ from ..passes.clean import CleanGraph
 from .beside import asked, beside, forward
 from .chosen import all_pinned, other_choice
 from .compared_scores import compare_scores, lists_apart
+from .draws import Draws
 from .installed import Arrays, Open, Runtime, exactly, installed
-from .moved import NEARBY, LogitsOf, moved_by_image, moved_by_scales, with_moved_scales
+from .moved import NEARBY, LogitsOf, moved_by_image, moved_by_scales
 from .rounding import Rounding
 
 log = logging.getLogger(__name__)
@@ -52,13 +53,16 @@ class Checked:
     unverified: tuple[str, ...] = ()
 
 
-def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any]) -> Checked:
+def check_everywhere(
+    contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any], further: Sequence[NDArray[Any]] = ()
+) -> Checked:
     """Compare every graph's logits with head and tail, runtime by runtime, as the engine opens them: optimised, in float32.
 
     Args:
         contents: The bundle's graphs, by the names of their files.
         manifest: Its manifest.
         image: The input, [n, ...].
+        further: Other images, [n, ...] each, on which it is measured what codes on a border decide.
 
     Returns:
         Which graphs are wrong, and what rounding decides. A graph that a runtime can't open or run is told, not wrong.
@@ -68,7 +72,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
     """
     wrong: dict[str, str] = {}
     unverified: list[str] = []
-    rounding = Rounding(manifest, lambda *draw: _rescaled(contents, manifest, image, chosen, *draw))
+    rounding = Rounding(manifest)
     first: NDArray[Any] | None = None
     chosen: Arrays = {}
     for runtime, opened, here in (
@@ -85,6 +89,8 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             # OpenVINO takes NumPy's int64, and not its longlong, which ONNX Runtime gives
             chosen = {name: value.astype(np.int64) for name, value in tail.items() if name.startswith(CHOICE)}
             contents = all_pinned(contents, manifest)  # from here on all graphs take these
+            drawn = (image,) if chosen or not further else further
+            rounding = Rounding(manifest, Draws(contents, manifest, drawn, chosen))
             if not np.isfinite(first).all():
                 return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
         if here is None:
@@ -257,22 +263,6 @@ def _moved_by_rounding(
         return moved_by_image(by_onnx, parts, images, partial(lists_apart, manifest=manifest))
     by_scales = moved_by_scales(by_onnx, parts, images) if manifest.logits_step else 0.0
     return max(by_scales, moved_by_image(_logits_of(next(installed()).opened, manifest, chosen), parts, images))
-
-
-def _rescaled(
-    contents: Mapping[str, OnnxFile],
-    manifest: Manifest,
-    image: NDArray[Any],
-    chosen: Arrays,
-    role: str,
-    seed: int,
-    feeds: Arrays,
-) -> Arrays:
-    """What a graph gives for an input on ONNX Runtime if the scales of all that it runs move; see `Rounding`."""
-    parts = {name: with_moved_scales(model, seed) for name, model in _parts_of(contents, manifest).items()}
-    between, _ = _head_and_tail(exactly, parts, manifest, image, chosen)
-    graph = with_moved_scales(contents[manifest.graphs[role].file], seed)
-    return exactly(graph, f"the {role} graph")({**feeds, **between})
 
 
 def _logits_of(opened: Open, manifest: Manifest, chosen: Arrays) -> LogitsOf:

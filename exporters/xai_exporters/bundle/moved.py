@@ -29,6 +29,9 @@ DRAWS = 8
 NEARBY = 32 * STEP
 """A relative change of the scales that takes the nearest of some ten thousand values across its border."""
 
+FEW = 256 * STEP
+"""A relative change of the scales that takes a few of some ten thousand values across their borders."""
+
 _SCALED = ("QuantizeLinear", "DequantizeLinear")
 _SCALES = 3  # draws of the scales: each opens head and tail again
 
@@ -77,7 +80,10 @@ def moved_by_scales(logits: LogitsOf, contents: Contents, images: NDArray[Any], 
 
 
 def with_moved_scales(model: OnnxFile, seed: int, step: float = STEP) -> bytes:
-    """A graph whose quantisers have scales times 1 + or - `step`, each one its own.
+    """A graph whose quantisers have scales times 1 + or - about `step`, each one its own.
+
+    Were it `step` itself, two scales in a row could move alike, and no code would move. Draws 1, 3, 5, ... move each scale the
+    other way than the draw before: a value beside a border crosses it in one of the two.
 
     Args:
         model: The graph.
@@ -85,12 +91,13 @@ def with_moved_scales(model: OnnxFile, seed: int, step: float = STEP) -> bytes:
         step: The relative change.
     """
     proto = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model)
-    weights, random = {weight.name: weight for weight in proto.graph.initializer}, np.random.default_rng(seed)
+    weights, random = {weight.name: weight for weight in proto.graph.initializer}, np.random.default_rng(seed // 2)
+    step *= (-1) ** seed
     for index, node in enumerate(proto.graph.node):
         scale = weights.get(node.input[1]) if node.op_type in _SCALED else None
         if scale is None or scale.data_type != onnx.TensorProto.FLOAT:
             continue
         node.input[1] = f"{scale.name}/moved/{index}"  # a scale may have several readers, and each rounds for itself
-        value = moved_images(onnx.numpy_helper.to_array(scale), random, step)
+        value = moved_images(onnx.numpy_helper.to_array(scale), random, step * random.uniform(0.75, 1.5))
         proto.graph.initializer.append(onnx.numpy_helper.from_array(value, node.input[1]))
     return bytes(proto.SerializeToString())

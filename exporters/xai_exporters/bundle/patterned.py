@@ -37,7 +37,7 @@ def shares_on_patterns(
         for role, graph in manifest.graphs.items()
         if graph.propagated == RELEVANCE and fused_method(role) is None
     }
-    if not graphs or not rounding.measures or manifest.logits_step:  # images of few pixels' values saturate codes
+    if not graphs or manifest.logits_step:  # images of few pixels' values saturate codes
         return {}
     parts = {role: exactly(contents[f"{role}.onnx"], f"the {role}") for role in manifest.parts}
     given = []

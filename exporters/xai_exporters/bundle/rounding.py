@@ -4,9 +4,13 @@
 2. For relevance, the inputs are moved by about one rounding (2^-23 of each value), four times. Runtimes alone may round alike: the
    relevance at gMLP's pixels differed by 0.005 of its largest value between them, by 0.15 from float64, and by 0.04 to 0.14 so.
    Gradients are not measured so, because a maximum of equal values moves with its inputs.
-3. In a network of integers the first quantisation takes such a move away. There the scales move, and codes on a border fall to
-   their other side. Relevance alone is measured: it may differ by all of its largest value where logits and gradients differ by a
-   few codes (vit_tiny of random weights in 8 bits: logits by 0.09, the gradient by 0.03, relevance by 1 to 30).
+3. In a network of integers the first quantisation takes such a move away. There the scales move, see `draws`. On most images no
+   code lies so near a border that runtimes put it on different sides; on one of some fifty one does. The scales therefore move so
+   far that a few codes change on every image. Maps of small convolutional networks in 8 bits move by 0.05 at most then, relevance
+   of vision transformers by 0.4 to 1: attention's shares are divided by sums that a code makes small or large. Between runtimes
+   that was 0.2 and 0.3 on single images.
+4. In a network of half precision inputs move by 2^-10 if they are in float16. Vision transformers' relevance moved by 1 on one
+   image of thirty, as far as runtimes differed there, and by 0.003 on most.
 
 If the results differ, float32 can't tell which one is right. Relevance is a product of shares x w / sum of x w. If positive and
 negative terms nearly cancel, a share is large, and so is its error. `scripts/check_rounding` compares with float64.
@@ -14,14 +18,16 @@ negative terms nearly cancel, a share is large, and so is its error. `scripts/ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, PRODUCTS, percent
-from xai_deploy.format.bundle import ACTIVATION, LOGITS, RELEVANCE, SALIENCY, TARGET, Manifest, at_level, fused_method
+from xai_deploy.format.bundle import ACTIVATION, RELEVANCE, SALIENCY, TARGET, Manifest, at_level, fused_method
+
+from .draws import classes_of, moved_by_epsilon
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
@@ -29,8 +35,9 @@ Run = Callable[[Arrays], Arrays]
 TOLD = 0.01
 """The share of the largest value from which it is told."""
 
-TOLD_OF_CODES = 0.1
-"""That share in a network of integers. Its maps move by a code as a rule. Its logits' noise is told from the same share on."""
+TOLD_COARSE = 0.1
+"""That share in a network of integers, whose maps move by a code as a rule, and in one of half precision, which rounds at each
+operator. The noise of logits on integers is told from the same share on."""
 
 UNUSABLE = 0.2
 """The share from which a graph of a network of floats is left out, unless the request asks for it."""
@@ -40,8 +47,7 @@ _CANCELLED = 1e-5
 5e-2 and more in 13 networks at other layers."""
 
 
-_DRAWS, _STEP = 4, 2.0**-23  # how often inputs are moved, and by how much
-_DRAWS_OF_CODES = 2  # how often scales are moved; each opens the graphs again
+_DRAWS = 4  # how often inputs are moved
 
 _FAR = TOLD / 100
 """If the first draw moves relevance by less, the others are left out, since the draws take most of an export's time. On eight
@@ -56,15 +62,16 @@ class Rounding:
 
     Args:
         manifest: The bundle's manifest.
-        rescaled: What the graph of a role gives for these inputs on ONNX Runtime without optimisations if all scales move, those
-            before the layer, too; the number is that of the draw.
+        draws: Role -> what its graph gives on ONNX Runtime without optimisations for some images, and what it gives if what is
+            rounded moves; for a network of integers or of half precision.
     """
 
-    def __init__(self, manifest: Manifest, rescaled: Callable[[str, int, Arrays], Arrays] | None = None) -> None:
-        self._manifest, self._rescaled = manifest, rescaled
+    def __init__(
+        self, manifest: Manifest, draws: Callable[[str], Iterable[tuple[Arrays, Arrays]]] | None = None
+    ) -> None:
+        self._manifest, self._draws = manifest, draws
         self._codes = bool(manifest.logits_step)
-        # half precision rounds more, and by design; `faithful` has its tolerance
-        self.measures = HALF not in manifest.extensions
+        self._coarse = self._codes or HALF in manifest.extensions
         self._exact: dict[str, list[NDArray[np.float64]]] = {}  # role -> what its graph gives at each layer
         self._shares: dict[str, float] = {}
         self._chosen: dict[str, NDArray[np.int64]] = {}  # role -> the class that each image's relevance is of
@@ -79,7 +86,7 @@ class Rounding:
             exactly: Opens the graph on ONNX Runtime without optimisations. It is called once for each role.
         """
         name = self._manifest.graphs[role].propagated or SALIENCY
-        if not self.measures or name not in results or (self._codes and name != RELEVANCE):
+        if name not in results or (self._codes and fused_method(role) is not None):
             return
         if role not in self._exact:  # at the inputs that the first runtime's head gives
             if (
@@ -90,7 +97,7 @@ class Rounding:
                 self.measure(role, name, feeds, exactly())
         same = slice(None)
         if self._codes:  # of two classes whose codes are equal, another runtime may take the other one
-            same = self._classes(results, feeds) == self._chosen[role]
+            same = classes_of(results, feeds) == self._chosen[role]
         self._add(role, results, name, same)
 
     def _add(self, role: str, results: Arrays, name: str, rows: Any = slice(None)) -> float:
@@ -114,36 +121,36 @@ class Rounding:
         activations = (feeds[at_level(ACTIVATION, level)] for level in range(len(exact)))
         if role == "gradient" and any(map(_cancels, exact, activations)):
             self._shares[PRODUCTS] = 1.0
-        if name != RELEVANCE:
-            return
-        self._chosen[role] = self._classes(results, feeds)
-        fixed = {**feeds, TARGET: self._chosen[role]}  # the prediction may change with the inputs
         if self._codes:
-            if self._rescaled is not None:
-                for seed in range(_DRAWS_OF_CODES):
-                    self._add(role, self._rescaled(role, seed, fixed), name)
+            self._chosen[role] = classes_of(results, feeds)
+        elif name != RELEVANCE:
             return
+        if self._draws is not None and self._coarse:
+            self._draw(self._draws(role), role, name)
+            return
+        if self._codes:
+            return
+        fixed = {**feeds, TARGET: classes_of(results, feeds)}  # the prediction may change with the inputs
         for seed in range(_DRAWS):
-            moved = run({key: _moved(value, seed) for key, value in fixed.items()})
+            moved = run({key: moved_by_epsilon(value, seed) for key, value in fixed.items()})
             if self._add(role, moved, name) < _FAR:
                 break
 
-    @staticmethod
-    def _classes(results: Arrays, feeds: Arrays) -> NDArray[np.int64]:
-        """The class that each image's relevance is of: the one asked for, or the predicted one."""
-        logits = results[LOGITS]
-        predicted = logits.reshape(len(logits), -1).argmax(
-            axis=1
-        )  # of the one region, if the scores are those of regions
-        return np.asarray(np.where(feeds[TARGET] < 0, predicted, feeds[TARGET]))
+    def _draw(self, draws: Iterable[tuple[Arrays, Arrays]], role: str, name: str) -> None:
+        """Take draws until the share is one that is told."""
+        for before, after in draws:
+            pairs = zip(_layers(after, name), _layers(before, name), strict=True)
+            self._shares[role] = max(self._shares.get(role, 0.0), *(_share(got, want) for got, want in pairs))
+            if self._shares[role] >= TOLD_COARSE:
+                return
 
     def all_shares(self) -> dict[str, float]:
         """Role or `PRODUCTS` -> share."""
         return dict(self._shares)
 
     def shares(self) -> dict[str, float]:
-        """As `all_shares`, from `TOLD` on; in a network of integers from `TOLD_OF_CODES` on."""
-        told = TOLD_OF_CODES if self._codes else TOLD
+        """As `all_shares`, from `TOLD` on; in a network of integers or of half precision from `TOLD_COARSE` on."""
+        told = TOLD_COARSE if self._coarse else TOLD
         return {name: share for name, share in self._shares.items() if share >= told}
 
 
@@ -161,14 +168,6 @@ def why_unusable(role: str, share: float) -> str | None:
     others = [f"--composite {SPLITTING}"] if RELEVANCE in role and SPLITTING not in role else []
     others += ["a gradient method"] if RELEVANCE in role else []
     return ", or ".join([decided, *others])
-
-
-def _moved(value: NDArray[Any], seed: int) -> NDArray[Any]:
-    """A tensor of floats, each value times 1 + 2^-23 times a normal number; any other tensor itself."""
-    if value.dtype.kind != "f":
-        return value
-    draw = np.random.default_rng(seed).standard_normal(value.shape)
-    return (value * (1 + _STEP * draw)).astype(value.dtype)
 
 
 def _share(got: NDArray[Any], exact: NDArray[Any]) -> float:

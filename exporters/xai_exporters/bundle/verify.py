@@ -41,7 +41,7 @@ from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, run, run_single, run_taken
 from ..sources import TrainedNetwork
 from ..sources.further import further_of
-from .beside import Arrays, asked, beside, forward, network_inputs, noise_images, results_back
+from .beside import Arrays, asked, beside, forward, network_inputs, results_back
 from .chosen import choosing_roles, chosen_names, other_choice, pinned, pinned_fused, with_choices, worst_choice
 from .framework import least_magnitudes, moved_by_rounding, relative_difference, verify_framework
 
@@ -67,13 +67,14 @@ class Verified:
     framework: float | None
 
 
-def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> Verified:
+def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork, images: NDArray[Any]) -> Verified:
     """Check that the bundle's graphs reproduce the source, for single images and for three at once.
 
     Args:
         bundle: The written bundle.
         source: The source graph as it was read, before any pass, without a tap.
         network: The source; its framework's forward pass is compared too.
+        images: Three images, as the network gets them.
 
     Raises:
         VerificationError: A difference above the tolerance.
@@ -81,7 +82,6 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     """
     manifest = bundle.manifest
     spec, tolerance = manifest.input, 2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]
-    images = noise_images(spec, 3)
     tensors = {output.name: output.tensor for output in manifest.outputs}
     expected, chosen = _expected(source, manifest, images)
     least = least_magnitudes(source, tolerance)
@@ -298,12 +298,15 @@ def _verify_fused(
             )
 
 
-def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tuple[dict[str, str], dict[str, str]]:
+def check_backward(
+    contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Run the graphs that propagate back on noise images: they have to give the tail's logits, and finite values.
 
     Args:
         contents: The bundle's graphs, by the names of their files.
         manifest: Its manifest.
+        images: The images, [n, ...].
 
     Returns:
         Role -> what is wrong with its graph, and role -> why it gave only zeros.
@@ -311,7 +314,7 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
     between, outputs = forward(
         manifest,
         lambda role, feeds: _run_once(contents[f"{role}.onnx"], feeds, f"the {role}"),
-        noise_images(manifest.input, 3),
+        images,
     )
     logits = outputs[LOGITS]
     wrong: dict[str, str] = {}
