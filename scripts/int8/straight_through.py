@@ -101,7 +101,7 @@ def _in_order(nodes: Any, known: set[str]) -> list[onnx.NodeProto]:
 
 
 def _clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    """The gradient of torch's hardtanh, which relu6 is: 0 at a bound. torch's clamp has 1 there.
+    """The gradient of torch's hardtanh, which relu6 is, and of its hardsigmoid: 0 at a bound. torch's clamp has 1 there.
 
     If codes are symmetric, 0 is a code, and many values are exactly 0.
     """
@@ -327,7 +327,9 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Sigmoid": _plain(torch.sigmoid),
     "Identity": _plain(lambda x: x),
     "Round": _plain(lambda x: x + (x.round() - x).detach()),
-    "HardSigmoid": lambda net, node, a, x: (x * a.get("alpha", 0.2) + a.get("beta", 0.5)).clamp(0, 1),
+    "HardSigmoid": lambda net, node, a, x: _clip(
+        x * a.get("alpha", 0.2) + a.get("beta", 0.5), torch.tensor(0.0), torch.tensor(1.0)
+    ),
     "HardSwish": _plain(F.hardswish),
     "LeakyRelu": lambda net, node, a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
     "Gelu": _plain(F.gelu),

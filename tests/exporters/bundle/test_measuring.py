@@ -18,6 +18,7 @@ from xai_deploy import Explainer
 from xai_deploy.faithful import HALF, rounding
 
 from .. import onnx_nets as o
+from ..nets import SHAPE
 from ..running import export_onnx
 
 GAINS = np.array([0.8, -0.4, 0.2, 0.4, 0.0], np.float32)
@@ -61,7 +62,7 @@ def test_noise_that_saturates_hides_nothing(tmp_path: Path, caplog: pytest.LogCa
     )
     caplog.clear()
     Explainer(done.path, "onnxruntime").explain(
-        np.ones((1, *o.SHAPE), np.float32), "relevance-cam", 0, composite="epsilon-plus"
+        np.ones((1, *SHAPE), np.float32), "relevance-cam", 0, composite="epsilon-plus"
     )
     assert "maps of the relevance-epsilon-plus graph move by up to" in caplog.text
     assert "if a few codes on a border fall to their other side" in caplog.text
@@ -129,7 +130,7 @@ def test_what_half_precision_decides(
     done = export_onnx(tmp_path, in_half(less), composite=("epsilon-plus",), roles=("relevance",))
     assert (rounding(done.manifest).get("relevance-epsilon-plus", 0.0) >= 0.1) == decided
     Explainer(done.path, "onnxruntime").explain(
-        np.full((1, *o.SHAPE), 100, np.float32), "relevance-cam", 0, composite="epsilon-plus"
+        np.full((1, *SHAPE), 100, np.float32), "relevance-cam", 0, composite="epsilon-plus"
     )
     said = "maps of the relevance-epsilon-plus graph are decided by rounding in half precision to"
     assert (said in caplog.text) == decided
