@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import readers
-from tests.support.compiled_once import compile_once, share_compiled
+from tests.support.compiled_once import compile_once, open_once, share_compiled
 from tests.support.one_thread import one_thread
 from xai_deploy.backends import openvino
 from xai_deploy.foundation import runtimes
@@ -67,10 +67,12 @@ def _not_waited_for(descriptor: int) -> None:
 def pytest_collection_finish() -> None:
     """Where tests export with torch, spare what it repeats: a table that it parses anew for every export, a look at all of its
     operators for each of their fifty libraries, and the search for garbage among the millions of objects that it makes
-    meanwhile. A fifth of the tests' time. Where they export, spare OpenVINO's compiling the same graph, and each reader's imports.
+    meanwhile. A fifth of the tests' time. Where they export, spare the runtimes' preparing the same graph, and each reader's imports.
     """
     if "xai_exporters.bundle.installed" in sys.modules:
         compile_once(sys.modules["xai_exporters.bundle.installed"])
+    if "xai_exporters.graph.measure" in sys.modules:
+        open_once(sys.modules["xai_exporters.graph.measure"])
     if "xai_exporters.sources.openvino_ir.parent" in sys.modules:
         readers.fork(sys.modules["xai_exporters.sources.openvino_ir.parent"])
     gc.enable()
