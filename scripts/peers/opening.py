@@ -152,7 +152,8 @@ def main() -> None:
         facts = {"ours": ours, "onnx2torch": onnx2torch, "onnx_ad": onnx_ad}[package](Path(file), Path(folder))
     except Exception as error:  # whatever a package raises is its answer
         facts = {"opened": (Path(folder) / "ours.xai").exists() if package == "ours" else False}
-        facts |= {"explained": False, "said": f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]}
+        message = " ".join(str(error).replace(f"{folder}/", "").split())
+        facts |= {"explained": False, "said": f"{type(error).__name__}: {message}"[:160]}
     print(MARKER + json.dumps(facts))
 
 
