@@ -26,6 +26,7 @@ from ...probabilities import PROBABILITIES, SCORES, Ending, network, number, sco
 from ...running import export_onnx, left_behind
 
 ROLES = ("tail", "pixelwise-tail")
+BACKENDS = ("onnxruntime", "openvino")
 
 
 def images(count: int = 6, seed: int = 3) -> NDArray[np.float32]:
@@ -39,9 +40,8 @@ def told(explainer: Explainer, x: NDArray[Any]) -> NDArray[Any]:
     return probabilities(explainer.predict(Prepared(x)), explainer.bundle.manifest.activation)
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("name", PROBABILITIES)
-def test_own_output(tmp_path: Path, name: str, backend: str) -> None:
+def test_own_output(tmp_path: Path, name: str) -> None:
     ending, activation = PROBABILITIES[name]
     model = network(ending)
     done = export_onnx(tmp_path, model, roles=ROLES, split="layer")
@@ -50,7 +50,9 @@ def test_own_output(tmp_path: Path, name: str, backend: str) -> None:
     want = source_reference(model, by_runtime="codes" in name)(x)["result"]
     assert np.ptp(want, axis=0).max() > 0.05  # the images differ, or the test would show nothing
     step = 1 / 256 if "codes" in name else 0
-    np.testing.assert_allclose(told(Explainer(done.path, backend), x), want, rtol=1e-4, atol=1e-5 + step)
+    for backend in BACKENDS:
+        got = told(Explainer(done.path, backend), x)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 + step, err_msg=backend)
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -108,19 +110,19 @@ def test_a_softmax_over_the_wrong_axis(tmp_path: Path, op: str, axis: int, words
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "hard sigmoid", "mean of two", "yes and no", "exp and sum"])
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_default_score_follows_the_network(tmp_path: Path, name: str, backend: str) -> None:
+def test_default_score_follows_the_network(tmp_path: Path, name: str) -> None:
     """RISE by its formula on the source itself: its weights are the source's own output."""
     model = network(PROBABILITIES[name][0])
-    explainer = Explainer(export_onnx(tmp_path, model, roles=ROLES, split="layer").path, backend)
+    bundle = export_onnx(tmp_path, model, roles=ROLES, split="layer").path
     x, masks = images(1), 40
-    explanation = explainer.explain(x, "rise", 1, masks=masks)
-    assert explanation.options["score"] == "probability"
     rng, rise = np.random.default_rng(0), create("rise", {"masks": masks})
     drawn = np.stack([rise._mask(rng, *nets.SIZE) for _ in range(masks)])  # type: ignore[attr-defined]
     own = source_reference(model)((x * drawn[:, None]).astype(np.float32))["result"][:, 1]
     want = np.tensordot(own.astype(np.float64), drawn.astype(np.float64), 1) / (masks * 0.5)
-    np.testing.assert_allclose(explanation.raw[0], want, rtol=1e-4, atol=1e-5)
+    for backend in BACKENDS:
+        explanation = Explainer(bundle, backend).explain(x, "rise", 1, masks=masks)
+        assert explanation.options["score"] == "probability"
+        np.testing.assert_allclose(explanation.raw[0], want, rtol=1e-4, atol=1e-5, err_msg=backend)
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "hard sigmoid", "mean of two", "softmax"])

@@ -22,7 +22,7 @@ from ... import onnx_nets as o
 from ...checks import source_reference
 from ...probabilities import Ending, network, number, scores
 from ...running import export_onnx
-from .test_probabilities import ROLES, halved, images, told
+from .test_probabilities import BACKENDS, ROLES, halved, images, told
 
 DOUBLE = onnx.TensorProto.DOUBLE
 
@@ -140,9 +140,8 @@ LOGITS: dict[str, Ending] = {
 }
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("name", SHARES)
-def test_the_share_is_told(tmp_path: Path, name: str, backend: str) -> None:
+def test_the_share_is_told(tmp_path: Path, name: str) -> None:
     ending, activation, constant = SHARES[name]
     model = network(ending)
     roles = ROLES if name == "in double" else ("tail", "gradient", "relevance")
@@ -152,10 +151,11 @@ def test_the_share_is_told(tmp_path: Path, name: str, backend: str) -> None:
     assert np.ptp(want, axis=0).max() > 0.03
     assert activation != "normalised" or np.abs(want.sum(1) - 1).max() < 0.03
     step = 1 / 255 if name == "codes" else 0
-    explainer = Explainer(done.path, backend)
-    np.testing.assert_allclose(told(explainer, images()), want, rtol=1e-4, atol=1e-5 + step)
-    if name != "in double":
-        assert explainer.explain(images(1), "grad-cam").raw.shape == (1, 8, 10)
+    for backend in BACKENDS:
+        explainer = Explainer(done.path, backend)
+        np.testing.assert_allclose(told(explainer, images()), want, rtol=1e-4, atol=1e-5 + step, err_msg=backend)
+        if name != "in double":
+            assert explainer.explain(images(1), "grad-cam").raw.shape == (1, 8, 10)
 
 
 def test_half_precision(tmp_path: Path) -> None:
