@@ -6,6 +6,7 @@ Channel 2 is constant.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,12 @@ SCALE = 1 / 255
 
 
 def weights() -> dict[str, NDArray[np.float32]]:
-    """The weights of all tiny networks; probabilities are neither flat nor saturated."""
+    """The weights of all tiny networks, the caller's own; probabilities are neither flat nor saturated."""
+    return {name: value.copy() for name, value in _drawn().items()}
+
+
+@functools.cache
+def _drawn() -> dict[str, NDArray[np.float32]]:
     rng = np.random.default_rng(11)
     shapes = {
         "conv1": (CHANNELS, 3, 4, 4),
