@@ -14,6 +14,9 @@ from xai_exporters.cut.costs import Candidate
 
 from . import nets
 
+HEAD_AND_TAIL = ("head", "tail")
+"""The roles of a test that asks no gradient and no relevance: half of the time of an export."""
+
 
 def onnx_request(folder: Path, model: onnx.ModelProto, **options: Any) -> Request:
     """A request for an ONNX source, saved as `folder/net.onnx`, that takes pixels as they are unless `options` say otherwise."""

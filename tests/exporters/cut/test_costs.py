@@ -17,7 +17,7 @@ from xai_exporters.passes.clean import clean
 from .. import nets
 from .. import onnx_nets as o
 from ..checks import check_bundle, forward, source_reference
-from ..running import dynamo_onnx, export_onnx, layers_of, onnx_request, torch_request
+from ..running import HEAD_AND_TAIL, dynamo_onnx, export_onnx, layers_of, onnx_request, torch_request
 
 
 def test_shares_of_a_plain_network(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_multiply_adds_of_gemm() -> None:
 def test_every_listed_cut_can_be_exported(tmp_path: Path) -> None:
     net = nets.randomise(nets.Residual())
     model = dynamo_onnx(net, tmp_path)
-    request = onnx_request(tmp_path, model, overwrite=True)
+    request = onnx_request(tmp_path, model, overwrite=True, roles=HEAD_AND_TAIL)
     rows = list_layers(request)
     assert len(rows) == 12
     for row in rows:
@@ -104,14 +104,16 @@ def test_listed_names_of_a_torch_network(tmp_path: Path) -> None:
     """Tapped, so exported anew: the listed shape and side tensors are those of the cut."""
     net = nets.randomise(nets.Dense())
     for row in layers_of(tmp_path, net)[::4]:
-        manifest = export(torch_request(tmp_path, net, split=row.names[0], overwrite=True)).manifest
+        manifest = export(
+            torch_request(tmp_path, net, split=row.names[0], overwrite=True, roles=HEAD_AND_TAIL)
+        ).manifest
         assert (manifest.target.shape, tuple(s.shape for s in manifest.side)) == (row.shape, row.sides)
 
 
 def test_every_cut_of_channels_last_and_quantised_networks(tmp_path: Path) -> None:
     for model in (o.channels_last(), o.quantised(), o.keras()):
         for row in list_layers(onnx_request(tmp_path, model)):
-            done = export_onnx(tmp_path, model, split=row.tensor, overwrite=True)
+            done = export_onnx(tmp_path, model, split=row.tensor, overwrite=True, roles=HEAD_AND_TAIL)
             assert done.manifest.target.shape == row.shape
             codes = row.op == "DequantizeLinear" or model.graph.output[0].name == "out"
             check_bundle(done.path, source_reference(model, by_runtime=codes), tolerance=0.02 if codes else 1e-5)

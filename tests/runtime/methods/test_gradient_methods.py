@@ -204,7 +204,11 @@ def test_integrated_gradients_are_complete(
     assert not caplog.records
     steps = (np.arange(1000) + 0.5) / 1000
     points = np.concatenate([x * a for a in steps])  # each image's gradient depends on the image alone
-    way = input_gradient(net, points, np.tile(one_hot([0, 3]), (1000, 1))).reshape(1000, 2, *planes(kind, x).shape[1:]).mean(0)
+    way = (
+        input_gradient(net, points, np.tile(one_hot([0, 3]), (1000, 1)))
+        .reshape(1000, 2, *planes(kind, x).shape[1:])
+        .mean(0)
+    )
     wanted = (way * planes(kind, x)).sum(axis=1)
     assert np.abs(e.raw - wanted).max() < 0.02 * np.abs(wanted).max()  # the reference is a sum of 1000 steps itself
 

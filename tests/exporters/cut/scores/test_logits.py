@@ -13,7 +13,7 @@ from xai_exporters.errors import GraphError, RequestError
 from ... import nets
 from ... import onnx_nets as o
 from ...checks import RUNNERS, check_bundle, close, forward, recompose, source_reference
-from ...running import export_onnx, export_torch
+from ...running import HEAD_AND_TAIL, export_onnx, export_torch
 
 
 def ending(*ops: str, out: str = "result") -> tuple[onnx.ModelProto, onnx.ModelProto]:
@@ -46,7 +46,7 @@ def ending(*ops: str, out: str = "result") -> tuple[onnx.ModelProto, onnx.ModelP
 )
 def test_probability_functions(tmp_path: Path, ops: tuple[str, ...], kind: str, name: str) -> None:
     whole, plain = ending(*ops, out=name)
-    done = export_onnx(tmp_path, whole, roles=("head", "tail"))
+    done = export_onnx(tmp_path, whole, roles=HEAD_AND_TAIL)
     [output] = done.manifest.outputs
     assert (output.name, output.kind, done.manifest.classes) == (name, kind, 5)
     bundle = check_bundle(done.path, source_reference(whole))
@@ -111,9 +111,9 @@ def test_output_chosen(tmp_path: Path) -> None:
         export_torch(tmp_path, net)
     with pytest.raises(RequestError, match="the network has no output 'nothing'; it has scores, features, beside"):
         export_torch(tmp_path, net, output="nothing")
-    dense = export_torch(tmp_path, net, output="features", split="conv1", overwrite=True)
+    dense = export_torch(tmp_path, net, output="features", split="conv1", overwrite=True, roles=HEAD_AND_TAIL)
     assert (dense.manifest.scores.kind, dense.manifest.scores.shape) == ("dense", (6, 8, 10))  # scores at each position
-    done = export_torch(tmp_path, net, output="beside", split="conv1", overwrite=True)
+    done = export_torch(tmp_path, net, output="beside", split="conv1", overwrite=True, roles=HEAD_AND_TAIL)
     assert {x.name: (x.tensor, x.kind) for x in done.manifest.outputs} == {
         "scores": ("scores", "other"),
         "features": ("features", "other"),
