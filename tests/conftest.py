@@ -67,7 +67,7 @@ def _not_waited_for(descriptor: int) -> None:
 def pytest_collection_finish() -> None:
     """Where tests export with torch, spare what it repeats: a table that it parses anew for every export, a look at all of its
     operators for each of their fifty libraries, and the search for garbage among the millions of objects that it makes
-    meanwhile. A fifth of the tests' time. Where they export, spare the runtimes' preparing the same graph, and each reader's imports.
+    meanwhile. A fifth of the tests' time. Where they export, spare the runtimes what they prepare twice, and each reader's imports.
     """
     if "xai_exporters.bundle.installed" in sys.modules:
         compile_once(sys.modules["xai_exporters.bundle.installed"])
