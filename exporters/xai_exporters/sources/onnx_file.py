@@ -24,6 +24,7 @@ from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
 from .onnx_metadata import read_metadata
 from .order import in_order, require_given
+from .other_size import in_another_size
 from .parts import require_stored
 from .repaired import repair
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
@@ -83,9 +84,11 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         pass  # above protobuf's 2 GB: the writer says so with the reason
     if (problem := expansion(model, size)) is not None:
         raise SourceError(f"{file.path}: {problem}, far more than its file; refused")
+    resized = in_another_size(model, request.input_shape)
     producer = f" from {model.producer_name}" if model.producer_name else ""
     try:
         network = in_standard_form(model, f"ONNX{producer}", _normalises(request))
+        network = replace(network, notes=(*network.notes, *([resized] if resized else [])))
         return replace(read_metadata(model, network), files=tuple(files))
     except (
         ValueError,

@@ -274,6 +274,41 @@ def test_refused(tmp_path: Path, model: Callable[[], onnx.ModelProto], error: ty
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.parametrize("style", ["opset 11", "tf2onnx", "channels last", "batch 4, Flatten", "shape arithmetic"])
+def test_a_stated_size_that_the_graph_does_not_need(style: str, tmp_path: Path) -> None:
+    """As CenterFace, [10,3,32,32]: the source with its size left open is the reference."""
+    model = STYLES[style]()
+    done = export_onnx(tmp_path, model, input_shape=(3, 24, 28))
+    assert sorted(done.manifest.input.image_shape) == [3, 24, 28]
+    assert any("its graph takes others: it is exported for" in note for note in done.notes)
+    open_size = onnx.ModelProto()
+    open_size.CopyFrom(model)
+    dims = open_size.graph.input[0].type.tensor_type.shape.dim
+    for dim in dims[1:3] if style == "tf2onnx" else dims[2:]:
+        dim.dim_param = f"side{dim.dim_value}"
+    check_bundle(done.path, source_reference(open_size))
+
+
+def flattened() -> onnx.ModelProto:
+    """A linear layer of all positions, which fits one size."""
+    b = o.Build()
+    x = b("Flatten", b.features())
+    return b.model(b("Gemm", x, b.draw(480, 5), out="scores"))
+
+
+def added_position() -> onnx.ModelProto:
+    """A constant for each position."""
+    b = o.Build()
+    return b.model(b.linear(b.pooled(b("Add", b.features(), b.draw(1, 6, 8, 10))), out="scores"))
+
+
+@pytest.mark.parametrize("model", [flattened, added_position])
+def test_a_stated_size_that_the_graph_needs(model: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"--input-shape 3,24,28 does not fit .* dimension 2 is fixed to 16"):
+        export_onnx(tmp_path, model(), input_shape=(3, 24, 28))
+    assert export_onnx(tmp_path, model(), overwrite=True).manifest.input.image_shape == (3, 16, 20)
+
+
 def test_size_from_the_request(tmp_path: Path) -> None:
     model = unknown_size()
     done = export_onnx(tmp_path, model, input_shape=(3, 18, 22))
