@@ -24,7 +24,7 @@ from xai_deploy.foundation import runtimes
 from ... import onnx_nets
 from ...running import export_onnx
 from ..written import refusal
-from .running import c, f32, ints, o, ov
+from .running import c, f32, floats, ints, o, ov
 
 NAMES = "cat dog big_bird ant bee"
 
@@ -57,6 +57,18 @@ def test_explains_as_its_onnx_does(half: bool, tmp_path: Path, backend: str) -> 
     for method in ("grad-cam", "relevance-cam", "gradient", "hires-cam"):
         a, b = (e.explain(x, method, [1, 2, 0]).raw for e in (want, got))
         np.testing.assert_allclose(b, a, rtol=0, atol=(3e-3 if half else 1e-4) * np.abs(a).max())
+
+
+def test_an_argmax_at_the_end(tmp_path: Path) -> None:
+    """As OpenVINO's readers write TFLite's and TensorFlow's: the index of a TopK of one. The scores before it are explained."""
+    x = o.parameter([1, 3, 16, 20], np.float32, name="x")
+    maps = o.relu(o.convolution(x, floats(4, 3, 3, 3), [2, 2], [1, 1], [1, 1], [1, 1]))
+    scores = o.convolution(maps, floats(5, 4, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
+    kinds = o.squeeze(o.topk(scores, c(np.int64(1)), 1, "max", "none").output(1), ints(1))
+    ov.save_model(ov.Model([kinds], [x]), tmp_path / "net.xml")
+    done = exported(tmp_path / "net.xml", split="auto", preprocess="none")
+    [scored] = done.manifest.explained
+    assert (scored.kind, scored.shape) == ("dense", (5, 8, 10))
 
 
 def test_layer_names_of_torch(tmp_path: Path) -> None:
