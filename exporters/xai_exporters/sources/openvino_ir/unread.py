@@ -80,9 +80,7 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
             "export the network without it, or to ONNX from the framework it was trained in"
         )
     if frontend == "tflite" and (state := _STATE.search(str(error))) is not None:
-        node = _node("", frontend, Path(file), int(state["place"]))
-        shown = f"the node {node!r} ({state['kind']})" if node else f"a node ({state['kind']})"
-        return _compiled(shown, state["kind"]) if state["kind"] in _COMPILED else f"{shown}: {_STATEFUL}"
+        return _with_state(state["kind"], _node("", frontend, Path(file), int(state["place"])))
     if frontend == "tflite" and (kind_of_tensor := _TYPE.search(str(error))) is not None:
         return _of_a_kind(kind_of_tensor["kind"] or "", Path(file))
     if frontend == "paddle" and _BRANCH in str(error):
@@ -109,6 +107,11 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
     if old is not None and int(old[1]) <= _NEWEST_OLD:
         return f"an IR of version {int(old[1])}, which this OpenVINO does not read; convert the network with a newer OpenVINO"
     return f"OpenVINO can't read it ({reason(error)})"
+
+
+def _with_state(kind: str, node: str) -> str:
+    shown = f"the node {node!r} ({kind})" if node else f"a node ({kind})"
+    return _compiled(shown, kind) if kind in _COMPILED else f"{shown}: {_STATEFUL}"
 
 
 def _compiled(shown: str, kind: str) -> str:
