@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.faithful import HALF, ROUNDING, rounding_said
+from xai_deploy.faithful import ROUNDING, rounding_said
 from xai_deploy.format.bundle import Bundle, Manifest
 from xai_deploy.format.randomised import SANITY, Randomised
 from xai_deploy.format.signature import SigningKey
@@ -25,11 +25,11 @@ from .bundle.describe import describe, further_inputs, image_input, settle
 from .bundle.everywhere import check_everywhere, with_precision
 from .bundle.installed import exactly
 from .bundle.labels import class_names
-from .bundle.measuring import measuring_images, warn_of_saturation
+from .bundle.measuring import measuring_images, sets_of, warn_of_saturation
 from .bundle.patterned import shares_on_patterns
 from .bundle.recipes import Ask
 from .bundle.refused import refused
-from .bundle.rounding import why_unusable
+from .bundle.rounding import left_out_for_rounding
 from .bundle.sanity import check_images
 from .bundle.shared import share_weights
 from .bundle.stage import Draft, Stage, check_destination, randomised_path, staged
@@ -71,9 +71,6 @@ LABELS = "labels.txt"
 
 _MEASURED = 12
 """Images on which the rounding noise of a network of integers is measured."""
-
-_DRAWS = 4
-"""How many sets of them show what codes on a border decide in a map."""
 
 
 @dataclass(frozen=True)
@@ -353,18 +350,12 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
     if plan.random is not None:
         step = f"randomised {plan.random.step} of {plan.random.of}"
         manifest = replace(manifest, name=f"{manifest.name} ({step})")
-    several = 1 if manifest.batch == "one" else 3
     measured = measuring_images(material.clean.graph, material.image, _MEASURED)
     manifest = with_precision(manifest, contents, material.clean, material.logits, measured)
     wrong, dead = check_backward(contents, manifest, measured[:3])
-    draws = [measured[i * several :][:several] for i in range(_DRAWS)]
+    draws = sets_of(measured, 1 if manifest.batch == "one" else 3)
     checked = check_everywhere(contents, manifest, draws[0], draws)
-    coarse = manifest.logits_step or HALF in manifest.extensions  # it is told alone
-    unusable = {
-        role: why
-        for role, share in ({} if coarse else checked.rounding).items()
-        if role in manifest.graphs and not roles.asks_for(role) and (why := why_unusable(role, share)) is not None
-    }
+    unusable = left_out_for_rounding(checked.rounding, manifest, roles.asks_for)
     wrong = unusable | refused(contents, manifest) | dict(checked.wrong) | wrong
     rounding = {name: share for name, share in checked.rounding.items() if name not in wrong}
     # a graph that a runtime computes wrongly is left out, unless the request asks for it: then the export fails

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, NOISE, how_wrong, instability, said
-from xai_deploy.format.bundle import CHOICE, LOGITS, TARGET, Manifest, fused_method, role_at
+from xai_deploy.format.bundle import CHOICE, LOGITS, TARGET, Graph, Manifest, fused_method, role_at
 
 from ..backward.precision import HALVES
 from ..cut.scores.logits import Logits
@@ -89,8 +89,8 @@ def check_everywhere(
             # OpenVINO takes NumPy's int64, and not its longlong, which ONNX Runtime gives
             chosen = {name: value.astype(np.int64) for name, value in tail.items() if name.startswith(CHOICE)}
             contents = all_pinned(contents, manifest)  # from here on all graphs take these
-            drawn = (image,) if chosen or not further else further
-            rounding = Rounding(manifest, Draws(contents, manifest, drawn, chosen))
+            draws = Draws(contents, manifest, further if further and not chosen else (image,), chosen)
+            rounding = Rounding(manifest, draws)
             if not np.isfinite(first).all():
                 return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
         if here is None:
@@ -100,10 +100,8 @@ def check_everywhere(
         feeds = {**between, TARGET: asked(manifest, tail[LOGITS])}
         _compare_tails(partial(_run_role, opened, contents), between, tail, manifest, runtime)
         for role, graph in manifest.graphs.items():
-            if graph.propagated is None and fused_method(role) is None and role != "own-map":
+            if not _is_compared(role, graph, manifest):
                 continue
-            if graph.start == "image" and manifest.inputs[0] not in graph.takes:
-                continue  # the preprocessing is embedded: the graph does not take the head's input
             given = {**feeds, **beside(graph, len(image), manifest.scores.rows)}
             try:
                 results, how = _examine(here, contents[graph.file], role, given, tail, manifest)
@@ -115,6 +113,13 @@ def check_everywhere(
             elif role not in wrong:
                 rounding.add(role, results, given, partial(exactly, contents[graph.file], role))
     return Checked(wrong, rounding.shares(), tuple(unverified))
+
+
+def _is_compared(role: str, graph: Graph, manifest: Manifest) -> bool:
+    """Whether a graph explains, and takes the head's input: with embedded preprocessing it does not."""
+    if graph.start == "image" and manifest.inputs[0] not in graph.takes:
+        return False
+    return graph.propagated is not None or fused_method(role) is not None or role == "own-map"
 
 
 def _examine(

@@ -44,6 +44,11 @@ def measuring_images(graph: ir.Graph, spec: Input, count: int) -> NDArray[Any]:
     return np.asarray(bounds[0] + (bounds[1] - bounds[0]) * drawn, images.dtype)
 
 
+def sets_of(images: NDArray[Any], count: int) -> list[NDArray[Any]]:
+    """Four sets of `count` images: those of the draws that show what coarse rounding decides."""
+    return [images[i * count :][:count] for i in range(4)]
+
+
 def warn_of_saturation(graph: ir.Graph, spec: Input) -> None:
     """Log a warning if most of an image's values saturate: the preprocessing is not what the network was calibrated with."""
     images = noise_images(spec, 1)

@@ -160,6 +160,22 @@ def _layers(results: Arrays, name: str) -> list[NDArray[np.float64]]:
     return [results[one].astype(np.float64) for one in names if one in results]
 
 
+def left_out_for_rounding(
+    shares: Mapping[str, float], manifest: Manifest, asks_for: Callable[[str], bool]
+) -> dict[str, str]:
+    """Role -> why its graph can't be used, for a network of floats; in codes and half precision it is told alone.
+
+    Args:
+        shares: Role -> the share that rounding decides.
+        manifest: The manifest; it says which graphs there are.
+        asks_for: Whether the request asks for a role, which then stays.
+    """
+    if manifest.logits_step or HALF in manifest.extensions:
+        return {}
+    roles = [role for role in shares if role in manifest.graphs and not asks_for(role)]
+    return {role: why for role in roles if (why := why_unusable(role, shares[role])) is not None}
+
+
 def why_unusable(role: str, share: float) -> str | None:
     """Why a graph can't be used because of rounding; None if it can."""
     if share < UNUSABLE:
