@@ -2,12 +2,13 @@
 
 A fully convolutional network (CenterFace: [10,3,32,32]) computes on any image, though its file states one size. Whether the graph
 holds the size elsewhere shows in the shapes of its tensors: a Reshape, an Add of two maps or a linear layer then does not fit.
-Nothing is run here.
+Nothing is run here: a graph whose shapes show only then keeps its size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import onnx
 
@@ -54,21 +55,29 @@ def _state(model: onnx.ModelProto, sizes: Sequence[int]) -> None:
 
 
 def _fits(model: onnx.ModelProto) -> bool:
-    """Whether the shapes of all tensors fit together, as far as they are known without running the graph."""
+    """Whether the shapes of all tensors are known without running the graph, and fit together."""
     try:
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, ValueError):  # also above protobuf's 2 GB
         return False
-    dims = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    } | {tensor.name: [*tensor.dims] for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type != "Gemm":  # the only linear layer whose sizes the inference does not compare
-            continue
-        a, b = (dims.get(name, []) for name in node.input[:2])
-        if len(a) == len(b) == 2:
-            inner = a[0 if attribute_of(node, "transA", 0) else 1], b[1 if attribute_of(node, "transB", 0) else 0]
-            if 0 not in inner and inner[0] != inner[1]:
-                return False
-    return True
+    values = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.input, *graph.output)}
+    dims = {name: [dim.dim_value for dim in kind.shape.dim] for name, kind in values.items() if kind.HasField("shape")}
+    dims |= {tensor.name: [*tensor.dims] for tensor in graph.initializer}
+    return all(_known(dims, node) and _agrees(dims, node) for node in graph.node)
+
+
+def _known(dims: Mapping[str, Sequence[int]], node: onnx.NodeProto) -> bool:
+    """Whether the sizes of what a node gives are known, but for the first, which may be the batch."""
+    return all(name in dims and 0 not in dims[name][1:] for name in node.output if name)
+
+
+def _agrees(dims: Mapping[str, Sequence[int]], node: onnx.NodeProto) -> bool:
+    """Whether sizes agree that the inference does not compare: the elements of a Reshape, the inner sizes of a Gemm."""
+    if node.op_type == "Reshape":
+        x, y = dims.get(node.input[0], []), dims[node.output[0]]
+        return 0 in (*x, *y) or math.prod(x) == math.prod(y)
+    a, b = (dims.get(name, []) for name in node.input[:2]) if node.op_type == "Gemm" else ([], [])
+    if len(a) != 2 or len(b) != 2:
+        return True
+    inner = a[0 if attribute_of(node, "transA", 0) else 1], b[1 if attribute_of(node, "transB", 0) else 0]
+    return 0 in inner or inner[0] == inner[1]
