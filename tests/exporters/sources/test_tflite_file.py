@@ -273,6 +273,16 @@ def test_an_operator_with_a_state(kind: str, place: int, told: str, tmp_path: Pa
     assert why_unread(error, "tflite", str(saved(tmp_path, tflite.network(NET)))).startswith(told)
 
 
+def test_what_openvino_fails_at(tmp_path: Path) -> None:
+    """Its reader moves transpositions, and OpenVINO 2026.4 fails so at a DeepLab of Coral's."""
+    text = why_unread(
+        RuntimeError("[TSConcatForward] END: node: opset1::Concat 78\n"), "tflite", str(tmp_path / "net.tflite")
+    )
+    assert text.startswith(
+        "OpenVINO can't read it ([TSConcatForward] END: node: opset1::Concat 78); if it is whole, python -m tf2onnx"
+    )
+
+
 def test_another_schema(tmp_path: Path) -> None:
     data = bytearray(tflite.network(NET))
     [root] = struct.unpack_from("<I", data)

@@ -33,6 +33,9 @@ _STATEFUL = (
     "keeps a state in a tensor that no operator gives, which OpenVINO's reader does not read: export the network without it, or "
     "to ONNX from the framework it was trained in (Keras: python -m tf2onnx.convert)"
 )
+_OTHER_WAY = {
+    "tflite": "; if it is whole, python -m tf2onnx.convert --tflite FILE --output net.onnx may read it: name net.onnx then",
+}
 _NOISE = ("Exception from src", "Check '", "FrontEnd API failed", "While validating", "Summary:")
 _VARIABLES = (b"\x12\x0eReadVariableOp", b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2")  # NodeDef.op
 _UNSET = re.compile(r"Variable or resource `([^`]*)` is not initialized")
@@ -106,7 +109,7 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
     old = _VERSION.search(_bytes(Path(file), 4096)) if not frontend else None
     if old is not None and int(old[1]) <= _NEWEST_OLD:
         return f"an IR of version {int(old[1])}, which this OpenVINO does not read; convert the network with a newer OpenVINO"
-    return f"OpenVINO can't read it ({reason(error)})"
+    return f"OpenVINO can't read it ({reason(error)}){_OTHER_WAY.get(frontend, '')}"
 
 
 def _with_state(kind: str, node: str) -> str:
