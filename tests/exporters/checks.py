@@ -5,19 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-import openvino
 import torch
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from xai_exporters.bundle.beside import noise_images
 
+from tests.support.core import core
 from xai_deploy.format.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, Bundle
 
 Array = NDArray[Any]
@@ -45,16 +45,10 @@ def onnxruntime(model: bytes, feeds: Mapping[str, Array]) -> Outputs:
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
-@cache
-def _core() -> Any:
-    """One for all graphs: each new one loads OpenVINO's plugin again."""
-    return openvino.Core()
-
-
 @lru_cache(maxsize=16)
 def _compiled(model: bytes) -> tuple[Any, list[str]]:
     properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = _core().compile_model(_core().read_model(io.BytesIO(model)), "CPU", properties)
+    compiled = core().compile_model(core().read_model(io.BytesIO(model)), "CPU", properties)
     return compiled, [o.name for o in onnx.load_from_string(model).graph.output]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-import openvino
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from xai_exporters.backward.walker import propagate
@@ -18,6 +16,8 @@ from xai_exporters.graph.measure import Measured, measure
 from xai_exporters.relevance.composite import Composite, parse_composite
 from xai_exporters.relevance.facts import find_facts
 from xai_exporters.relevance.graph import Assigned
+
+from tests.support.core import core
 
 from ..vjp.harness import Feeds, reference, to_float64
 from ..vjp.references import REFERENCES
@@ -158,7 +158,7 @@ def _onnxruntime(model: onnx.ModelProto) -> Callable[[Feeds], list[Array]]:
 
 def _openvino(model: onnx.ModelProto) -> Callable[[Feeds], list[Array]]:
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = _core().compile_model(_core().read_model(model.SerializeToString()), "CPU", options)
+    compiled = core().compile_model(core().read_model(model.SerializeToString()), "CPU", options)
     names = {name for i in compiled.inputs for name in i.names}
 
     def run(feeds: Feeds) -> list[Array]:
@@ -166,11 +166,6 @@ def _openvino(model: onnx.ModelProto) -> Callable[[Feeds], list[Array]]:
         return [np.array(results[v.name]) for v in model.graph.output]
 
     return run
-
-
-@functools.cache
-def _core() -> Any:
-    return openvino.Core()
 
 
 SESSIONS = {"onnxruntime": _onnxruntime, "openvino": _openvino}

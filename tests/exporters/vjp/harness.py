@@ -7,7 +7,6 @@ a constant is rounded to float32, for torch. The evaluator's own weaknesses have
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +15,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-import openvino
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -24,6 +22,8 @@ from onnx.reference import ReferenceEvaluator
 from xai_exporters.backward.walker import propagate
 from xai_exporters.graph.measure import Measured, measure
 from xai_exporters.vjp.table import vjp
+
+from tests.support.core import core
 
 from .references import REFERENCES
 
@@ -228,14 +228,9 @@ def onnxruntime_function(model: onnx.ModelProto, output: str) -> Callable[[Feeds
 def openvino_function(model: onnx.ModelProto, output: str) -> Callable[[Feeds], Array]:
     """One output as a function of the inputs, on OpenVINO."""
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
-    compiled = _core().compile_model(_core().read_model(model.SerializeToString()), "CPU", options)
+    compiled = core().compile_model(core().read_model(model.SerializeToString()), "CPU", options)
     names = {name for i in compiled.inputs for name in i.names}
     return lambda feeds: np.array(compiled({k: v for k, v in feeds.items() if k in names})[output])
-
-
-@functools.cache
-def _core() -> Any:
-    return openvino.Core()
 
 
 RUNTIMES = {"onnxruntime": onnxruntime_function, "openvino": openvino_function}
