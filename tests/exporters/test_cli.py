@@ -197,7 +197,7 @@ BAD = {
     "--input-shape 3,a,2": "argument --input-shape: '3,a,2' is not C,H,W",
     "--input-shape 3,16": "--input-shape takes channels,height,width",
     "--input-shape 3,16,0": "--input-shape takes channels,height,width",
-    "--input-shape 3,32,32": "--input-shape 3,32,32 does not fit the input 'image'",
+    "--input-shape 1,16,20": "--input-shape 1,16,20 does not fit the input 'image'",
     "--mean a,b": "argument --mean: 'a,b' is not a list of numbers",
     "--mean 1,2": "--mean needs 3 values",
     "--mean nan": "--mean takes numbers",
