@@ -207,12 +207,11 @@ def test_a_quantised_resize() -> None:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     [here] = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"codes": codes})
     there = Network(model)(torch.from_numpy(codes.astype(np.float32)))["out"].numpy()
-    [exact] = nn.functional.interpolate(torch.from_numpy(codes.astype(np.float64)), scale_factor=2, mode="bilinear")[
-        None
-    ]
-    halfway = (exact.numpy() * 2) % 2 == 1
+    given_codes = torch.from_numpy(codes.astype(np.float64))
+    exact = nn.functional.interpolate(given_codes, scale_factor=2, mode="bilinear").numpy()
+    halfway = (exact * 2) % 2 == 1
     assert 0.05 < halfway.mean() < 0.12
     np.testing.assert_array_equal(here[~halfway], there[~halfway])
-    np.testing.assert_array_equal(here[~halfway], np.rint(exact.numpy())[~halfway])
+    np.testing.assert_array_equal(here[~halfway], np.rint(exact)[~halfway])
     assert (here[halfway] != there[halfway]).any()
     assert np.abs(here.astype(int) - there).max() == 1

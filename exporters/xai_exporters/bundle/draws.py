@@ -10,7 +10,7 @@ of other images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from .moved import FEW, with_moved_scales
 
 
 class Draws:
-    """Role -> pairs of what its graph gives, before and after the move; all on ONNX Runtime without optimisations.
+    """Pairs of what a role's graph gives, before and after the move; all on ONNX Runtime without optimisations.
 
     Args:
         contents: The bundle's graphs, by the names of their files.
@@ -41,18 +41,23 @@ class Draws:
         self._codes = bool(manifest.logits_step)
         self._between: dict[tuple[int, bool], dict[str, NDArray[Any]]] = {}  # what head and tail give, for all roles
 
-    def __call__(self, role: str) -> Iterator[tuple[Arrays, Arrays]]:
-        graph, what = self._manifest.graphs[role], f"the {role} graph"
-        model = self._contents[graph.file]
+    def __call__(self, role: str, run: Callable[[Arrays], Arrays]) -> Iterator[tuple[Arrays, Arrays]]:
+        """The pairs of a role, one for each set of images.
+
+        Args:
+            role: The graph's.
+            run: The graph, opened so already.
+        """
+        graph = self._manifest.graphs[role]
         for draw, images in enumerate(self._images):
             given = {**self._given(draw, False), **beside(graph, len(images), self._manifest.scores.rows)}
-            results = exactly(model, what)(given)
+            results = run(given)
             fixed = {**given, TARGET: classes_of(results, given)}  # the prediction may change with what moves
             if self._codes:
-                model_moved = with_moved_scales(model, draw, FEW)
-                after = exactly(model_moved, what)({**fixed, **self._given(draw, True), TARGET: fixed[TARGET]})
+                moved = exactly(with_moved_scales(self._contents[graph.file], draw, FEW), f"the {role} graph")
+                after: Arrays = moved({**fixed, **self._given(draw, True), TARGET: fixed[TARGET]})
             else:
-                after = exactly(model, what)({name: moved_by_epsilon(value, draw) for name, value in fixed.items()})
+                after = run({name: moved_by_epsilon(value, draw) for name, value in fixed.items()})
             yield results, after
 
     def _given(self, draw: int, moves: bool) -> dict[str, NDArray[Any]]:

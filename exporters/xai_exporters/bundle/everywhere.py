@@ -62,7 +62,7 @@ def check_everywhere(
         contents: The bundle's graphs, by the names of their files.
         manifest: Its manifest.
         image: The input, [n, ...].
-        further: Other images, [n, ...] each, on which it is measured what codes on a border decide.
+        further: Other images, [n, ...] each, on which it is measured what coarse rounding decides.
 
     Returns:
         Which graphs are wrong, and what rounding decides. A graph that a runtime can't open or run is told, not wrong.
@@ -89,8 +89,8 @@ def check_everywhere(
             # OpenVINO takes NumPy's int64, and not its longlong, which ONNX Runtime gives
             chosen = {name: value.astype(np.int64) for name, value in tail.items() if name.startswith(CHOICE)}
             contents = all_pinned(contents, manifest)  # from here on all graphs take these
-            draws = Draws(contents, manifest, further if further and not chosen else (image,), chosen)
-            rounding = Rounding(manifest, draws)
+            draws = further if further and not chosen else (image,)  # of other images TopK chooses other places
+            rounding = Rounding(manifest, Draws(contents, manifest, draws, chosen))
             if not np.isfinite(first).all():
                 return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
         if here is None:

@@ -62,12 +62,12 @@ class Rounding:
 
     Args:
         manifest: The bundle's manifest.
-        draws: Role -> what its graph gives on ONNX Runtime without optimisations for some images, and what it gives if what is
-            rounded moves; for a network of integers or of half precision.
+        draws: A role, and its graph on ONNX Runtime without optimisations -> what it gives for some images, and what it gives if
+            what is rounded moves; for a network of integers or of half precision.
     """
 
     def __init__(
-        self, manifest: Manifest, draws: Callable[[str], Iterable[tuple[Arrays, Arrays]]] | None = None
+        self, manifest: Manifest, draws: Callable[[str, Run], Iterable[tuple[Arrays, Arrays]]] | None = None
     ) -> None:
         self._manifest, self._draws = manifest, draws
         self._codes = bool(manifest.logits_step)
@@ -126,7 +126,7 @@ class Rounding:
         elif name != RELEVANCE:
             return
         if self._draws is not None and self._coarse:
-            self._draw(self._draws(role), role, name)
+            self._draw(self._draws(role, run), role, name)
             return
         if self._codes:
             return

@@ -17,14 +17,14 @@ _SEARCHED = 1 << 24  # bytes of a file: Keras writes its attributes first
 _PIR = "a PaddlePaddle program in PIR's form (JSON); save it as .pdmodel (FLAGS_enable_pir_api=0), or convert it with paddle2onnx"
 _TRAINING = "export the network to ONNX from the framework it was trained in"
 
-_ENGINE = "it is built for one GPU and can't be read back"
+_ENGINE = "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"
 
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with git lfs pull"),
     (b"GGUF", "a GGUF file (llama.cpp)", f"such files hold only weights; {_TRAINING}"),
     (b"7767517", "ncnn's .param file", _TRAINING),
-    (b"ptrt", "a TensorRT engine", f"{_ENGINE}; {_TRAINING}"),
-    (b"ftrt", "a TensorRT engine", f"{_ENGINE}; {_TRAINING}"),
+    (b"ptrt", *_ENGINE),
+    (b"ftrt", *_ENGINE),
     (b"RKNN", "an RKNN model", f"it is built for one kind of NPU and can't be read back; {_TRAINING}"),
     (b"\x01HEF", "a Hailo HEF file", f"it is built for one kind of NPU and can't be read back; {_TRAINING}"),
     (b"\x1f\x8b", "a gzip archive", "unpack it, and name the network in it"),
@@ -46,9 +46,7 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
 
 _ENDINGS: dict[str, tuple[bytes, str]] = {
     ".pb": (b"", "a damaged TensorFlow graph, or a protobuf file of another kind; export it again"),
-    ".engine": (b"", f"a TensorRT engine; {_ENGINE}; {_TRAINING}"),
-    ".plan": (b"", f"a TensorRT engine; {_ENGINE}; {_TRAINING}"),
-    ".trt": (b"", f"a TensorRT engine; {_ENGINE}; {_TRAINING}"),
+    **dict.fromkeys((".engine", ".plan", ".trt"), (b"", "; ".join(_ENGINE))),
     ".mlmodel": (b"", f"a Core ML model; {_TRAINING}"),
     ".mnn": (b"", f"an MNN model; {_TRAINING}"),
     ".weights": (bytes(4), "Darknet's weights; convert them and their .cfg to ONNX, and name that file"),
@@ -56,6 +54,10 @@ _ENDINGS: dict[str, tuple[bytes, str]] = {
 }
 """A file's extension -> the bytes that it begins with, and what is said. Darknet's first number is the major version 0; a
 MetaGraphDef begins with its field 1."""
+
+
+_SAVED_MODEL = re.compile(rb"\x08\x01\x12[\x80-\xff]*[\x00-\x7f]\n")
+"""The beginning of a saved_model.pb: the schema's version 1, then a MetaGraphDef and its length."""
 
 
 def describe(file: SourceFile) -> str | None:
@@ -178,9 +180,7 @@ def _text(head: bytes) -> str | None:
 def _protobuf(head: bytes, path: Path) -> str | None:
     """Formats without a magic number, recognised by names in the first bytes, or by the file's extension."""
     ending = path.suffix.lower()
-    if ending == ".pb" and re.match(
-        rb"\x08\x01\x12[\x80-\xff]*[\x00-\x7f]\n", head
-    ):  # the schema's version, a MetaGraphDef
+    if ending == ".pb" and _SAVED_MODEL.match(head):
         return (
             "the graph of a TensorFlow SavedModel under another name; call it saved_model.pb, in one folder with its folder "
             "variables, and name that folder"

@@ -150,7 +150,7 @@ def test_draws_end_with_the_first_that_is_told(step: float, extensions: dict[str
     """The largest of the draws counts."""
     drawn: list[float] = []
 
-    def draws(role: str) -> Any:
+    def draws(role: str, run: Any) -> Any:
         for share in (0.01, 0.05, 0.3, 0.7):
             drawn.append(share)
             yield {"relevance": np.array([[2.0, 1.0]])}, {"relevance": np.array([[2.0, 1.0 + 2 * share]])}

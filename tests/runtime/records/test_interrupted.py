@@ -85,10 +85,8 @@ def test_close_at_each_place(tmp_path: Path, durable: bool) -> None:
     damage.write(tmp_path / "one", 1)
     line = json.loads(damage.lines_of(damage.files(tmp_path / "one")[0])[0])
     content = json.dumps({key: value for key, value in line.items() if key not in LINK}, separators=(",", ":")).encode()
-    at, last = (
-        0,
-        0,
-    )  # how often a thread waits differs from run to run: the last place is that which many later ones do not reach
+    # How often a thread waits differs from run to run. So the last place is one after which many are not reached.
+    at = last = 0
     while at < last + 60:
         at += 1
         folder = tmp_path / str(at)

@@ -54,7 +54,7 @@ def compare_unrounded(folder: Path, images: NDArray[Any], outputs: Sequence[str]
 
 
 def _where_unequal(got: NDArray[Any], want: NDArray[Any]) -> float:
-    """The largest difference; two numbers that overflowed to the same infinity, or to none, do not differ."""
+    """The largest difference. Two numbers that are the same infinity, or both NaN, do not differ."""
     same = (got == want) | (np.isnan(got) & np.isnan(want))
     return float(np.abs(np.subtract(got, want, where=~same, out=np.zeros(got.shape))).max())
 

@@ -74,6 +74,7 @@ def _transposed(ov: Any, node: Any, options: dict[str, bytes]) -> Sequence[Any]:
 
 
 def _before_suppression(ov: Any, node: Any, options: dict[str, bytes]) -> Sequence[Any]:
+    """What the suppression chooses from: boxes [1,R,4] and scores [1,R,C], then zeros for its other two outputs."""
     op = ov.opset13
     encoded, scores, anchors = (node.get_input(i) for i in range(3))
     # what quantises a tensor has no name; a file has one suppression
