@@ -37,7 +37,8 @@ from .bundle.verify import check_backward, verify
 from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates, measured
 from .cut.plan import plan_cuts
-from .cut.scores.logits import drop_foreign_outputs, find_scores
+from .cut.scores.foreign_outputs import drop_foreign_outputs
+from .cut.scores.logits import find_scores
 from .cut.split import split, whole
 from .deliver.delivery import check_delivery, deliver
 from .deliver.openvino_ir import kind_of, require_openvino, to_ir
@@ -46,7 +47,8 @@ from .export_result import Export
 from .gate import gate
 from .graph.writing import make_model, to_bytes
 from .passes.clean import CleanGraph, clean
-from .passes.heads import add_embedding_head, add_zero_shot_head
+from .passes.heads import add_head
+from .passes.inner_output import with_output
 from .passes.network_inputs import asked_of, drop_unused_inputs
 from .question import refuse
 from .randomise import check_layers, randomise_step
@@ -180,18 +182,14 @@ def _read(request: Request) -> tuple[TrainedNetwork, Request]:
     """The network, with the head that the request adds to it, whose output the returned request explains."""
     network, request = at_stated_size(load_source(request), request)
     network = with_constants(network, request)
+    network = replace(network, proto=with_output(network.proto, request.output))
     request = beside_map(network, request)
     look(network, request)
     if request.classes is None and request.task != "embedding":
         return network, request
     proto = onnx.ModelProto.FromString(network.proto.SerializeToString())
     output = request.output or next(v.name for v in proto.graph.output if v.name not in network.taps.values())
-    scale = request.logit_scale
-    if request.classes is None:
-        name = add_embedding_head(proto, output)
-    else:
-        name = add_zero_shot_head(proto, output, request.classes, 1.0 if scale is None else scale)
-    return replace(network, proto=proto), replace(request, output=name)
+    return replace(network, proto=proto), replace(request, output=add_head(proto, output, request))
 
 
 def _export_all(

@@ -75,7 +75,7 @@ class Request:
         input: "NAME=FILE.npy" or "NAME=NUMBER" builds an input in; "NAME=array:4x8:int64": given at run time (torch needs both).
         input_image: "NAME" or "NAME:KEY=VALUE": a further image; keys are fields of the preprocessing, `preprocess` and `shape`.
         explain_input: The image input to explain, if there are several.
-        output: The source's output to explain, if there are several.
+        output: The source's output to explain, if there are several; or the name of an inner tensor.
         memory: MiB that the tensors of one image may take beside what its size and the weights explain, see `passes.bounded`.
         preprocess: Recipe of `bundle.recipes`; None: what the source states. Needed for floats if the source states none.
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
@@ -190,7 +190,9 @@ class Request:
     memory: Annotated[
         int, Option(_NETWORK, "MiB for an image's tensors beside what its size explains (default: 64)", "MIB")
     ] = 64
-    output: Annotated[str | None, Option(_NETWORK, "the output to explain, if the network has several", "NAME")] = None
+    output: Annotated[
+        str | None, Option(_NETWORK, "the output to explain, if the network has several; or an inner tensor", "NAME")
+    ] = None
     preprocess: Annotated[
         Preset | None,
         Option(

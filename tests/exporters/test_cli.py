@@ -209,7 +209,7 @@ BAD = {
     "--color CMYK": "argument --color: invalid choice: 'CMYK'",
     "--preprocess keras": "argument --preprocess: invalid choice: 'keras'",
     "--roles tail,gradients": "no role 'gradients'; there are head, tail, network, pixelwise-tail, windowed-tail, gradient",
-    "--output nothing": "the network has no output 'nothing'; it has scores",
+    "--output nothing": "the network has no output or inner tensor 'nothing'; it has scores",
     "--split nothing": "no layer 'nothing' in this network",
     "--split=": "--split takes a name",
     "--labels nothing.txt": "nothing.txt: can't be read (No such file or directory)",

@@ -22,7 +22,8 @@ from .detector_layers import detector_layers
 from .featuremap import find_grid
 from .followed import Followed, follow
 from .layer import find_layer, is_layer
-from .scores.logits import Logits, drop_foreign_outputs, find_scores
+from .scores.foreign_outputs import drop_foreign_outputs
+from .scores.logits import Logits, find_scores
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,31 @@ from numpy.typing import NDArray
 from xai_deploy.foundation.arrays import read_npy
 
 from ..errors import GraphError, RequestError
+from ..request import Request
 
 EMBEDDING = "unit_embedding"
 SCORES = "class_scores"
 _FILE_LIMIT = 1 << 30  # bytes of a file of vectors
+
+
+def add_head(proto: onnx.ModelProto, output: str, request: Request) -> str:
+    """Add the head that a request names: the scores of its classes' vectors, or the embedding's direction.
+
+    Args:
+        proto: The network; changed in place.
+        output: As for `add_embedding_head`.
+        request: The export.
+
+    Returns:
+        The new output's name.
+
+    Raises:
+        RequestError, GraphError: As `add_zero_shot_head`.
+    """
+    if request.classes is None:
+        return add_embedding_head(proto, output)
+    scale = 1.0 if request.logit_scale is None else request.logit_scale
+    return add_zero_shot_head(proto, output, request.classes, scale)
 
 
 def add_embedding_head(proto: onnx.ModelProto, output: str) -> str:

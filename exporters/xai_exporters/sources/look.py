@@ -41,7 +41,7 @@ def look(network: TrainedNetwork, request: Request) -> None:
     if request.output is None and len(outputs) > 1 and not _suppresses(graph):
         _refuse_several([value for value in graph.output if value.name in outputs])
     if request.output is not None and request.output not in outputs:
-        raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
+        raise RequestError(f"the network has no output or inner tensor {request.output!r}; it has {', '.join(outputs)}")
     for name in inputs:
         _check_types(graph, name, request.output or outputs[0])
     require_known_opset(network.proto)

@@ -26,12 +26,13 @@ import onnx_ir as ir
 from xai_deploy.format.bundle import LOGITS, Activation, Explained, Output
 
 from ...errors import GraphError, RequestError
-from ...graph.reading import attribute, descendants, numbers_of, signals
+from ...graph.reading import attribute, numbers_of, signals
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
 from .dense import find_dense
 from .detectors.detector import Detector, decoders
 from .intervals import Intervals
+from .joined import refuse_joined
 from .probing import Probes
 from .rows import AUTO, find_detector, not_finite, write_rows
 from .shares import divided, share_of
@@ -118,6 +119,7 @@ def find_scores(
         return Logits(vector.value, output, "logits", "scores", vector.length, scores)
     dense = find_dense(clean, output) if task is None else None
     if dense is not None:
+        refuse_joined(clean, output, dense)
         scores = Explained(LOGITS, "dense", dense.shape)
         return Logits(dense.value, output, dense.holds, dense.activation, dense.shape[0], scores, dense.class_axis)
     refuse_decisions(output, alone=len(clean.graph.outputs) == 1)
@@ -134,6 +136,8 @@ def find_scores(
         decided = _shared(clean, own, probed)  # case 4
     if decided is None:  # case 5
         value = output
+        if task is None:
+            refuse_joined(clean, output, None)
         while value.dtype not in _FLOATS and (source := _source(value)) is not None:
             value = source  # before a final QuantizeLinear or Cast: scores, not codes
         decided = _Decided(value, "none", "logits")
@@ -178,7 +182,7 @@ def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:
         layout = "; their rows are read as those of no detector, unless --decoder names a layout" if rows else ""
         raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}{layout}")
     if name is not None and name not in outputs:
-        raise RequestError(f"the network has no output {name!r}; it has {', '.join(outputs)}")
+        raise RequestError(f"the network has no output or inner tensor {name!r}; it has {', '.join(outputs)}")
     return outputs[name] if name is not None else clean.graph.outputs[0]
 
 
@@ -369,23 +373,6 @@ def _size(shape: Sequence[int]) -> int:
     for d in shape:
         size *= d
     return size
-
-
-def drop_foreign_outputs(clean: CleanGraph, logits: Logits) -> tuple[str, ...]:
-    """Remove the outputs that are not one result per image from the graph: constants, statistics over the batch.
-
-    Returns:
-        Their names.
-    """
-    data = descendants(clean.graph.inputs)
-    dropped = [
-        v
-        for v in clean.graph.outputs
-        if v is not logits.output and (v not in data or clean.shapes.per_image(v.name) is None)
-    ]
-    for value in dropped:
-        clean.graph.outputs.remove(value)
-    return tuple(str(v.name) for v in dropped)
 
 
 def _classes(clean: CleanGraph, value: ir.Value) -> int | None:

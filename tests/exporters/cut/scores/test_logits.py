@@ -104,7 +104,9 @@ def test_output_chosen(tmp_path: Path) -> None:
     net = nets.randomise(nets.Outputs())
     with pytest.raises(RequestError, match=r"several outputs; choose one with --output: scores, features, beside$"):
         export_torch(tmp_path, net)
-    with pytest.raises(RequestError, match="the network has no output 'nothing'; it has scores, features, beside"):
+    with pytest.raises(
+        RequestError, match="the network has no output or inner tensor 'nothing'; it has scores, features, beside"
+    ):
         export_torch(tmp_path, net, output="nothing")
     dense = export_torch(tmp_path, net, output="features", split="conv1", overwrite=True, roles=HEAD_AND_TAIL)
     assert (dense.manifest.scores.kind, dense.manifest.scores.shape) == ("dense", (6, 8, 10))  # scores at each position
