@@ -17,6 +17,7 @@ from xai_exporters.sources.openvino_ir import child
 from xai_exporters.sources.openvino_ir.unread import why_unread
 from xai_exporters.sources.stated import Stated
 from xai_exporters.sources.tflite import metadata
+from xai_exporters.sources.tflite.flatbuffer import Table
 from xai_exporters.sources.tflite.model import TFLite
 from xai_exporters.sources.tflite.readable import readable
 
@@ -109,6 +110,26 @@ def test_an_axis_of_quantisation_that_a_bias_does_not_have(axis: int, tmp_path: 
     network = load_source(Request(saved(tmp_path, tflite.network(NET, quantised=True, edit=edit))))
     x = np.random.default_rng(2).integers(0, 256, (1, NET.height, NET.width, 3)).astype(np.uint8)
     agree(network, x, NET.scores((x.astype(np.float64) - 128) / 127.5) * 256 - 128, tolerance=8)
+
+
+def test_an_axis_that_weights_share_with_a_bias() -> None:
+    """The weights have this axis: to write another one would scale them by other channels."""
+
+    def edit(table: dict[int, Any]) -> None:
+        if 4 in table:
+            table[4] = {**table[4], 6: tflite.i32(3 if len(table[0]) == 4 else 0)}
+
+    data = bytearray(tflite.network(NET, quantised=True, edit=edit))
+    quantised = {}
+    for table in next(Table.root(bytes(data)).tables(2)).tables(0):
+        own = table.table(4)
+        if own is not None:
+            quantised[len(table.numbers(0, "<i"))] = (table.place(4) or 0, own)
+    [(first, _), (last, kept)] = sorted((quantised[4], quantised[1]), key=lambda one: one[1].place(6) or 0)
+    shared = last + struct.unpack_from("<I", data, last)[0]
+    struct.pack_into("<I", data, first, shared - first)  # offsets point forward
+    struct.pack_into("<i", data, kept.place(6) or 0, 3)
+    assert readable(bytes(data)) == data
 
 
 def test_what_readable_leaves_alone() -> None:

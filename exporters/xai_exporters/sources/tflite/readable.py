@@ -62,14 +62,18 @@ def readable(data: bytes) -> bytes:
 
 
 def _set_axes(tensors: list[Table], data: bytes, new: bytearray) -> None:
-    """Write the last axis over one that its tensor does not have; `new` becomes a copy of the file then."""
+    """Write the last axis over one that its tensor does not have; `new` becomes a copy of the file then.
+
+    Tensors may share their parameters. Those that a tensor with this axis reads are left as they are.
+    """
+    stated = []
     for table in tensors:
-        quantised = table.table(_QUANTIZATION)
-        at = None if quantised is None else quantised.place(_AXIS)
-        if quantised is None or at is None:
-            continue
-        rank = len(table.numbers(_SHAPE, "<i"))
-        if rank and quantised.number(_AXIS, "<i") >= rank:
+        quantised, rank = table.table(_QUANTIZATION), len(table.numbers(_SHAPE, "<i"))
+        if quantised is not None and rank and (at := quantised.place(_AXIS)) is not None:
+            stated.append((at, quantised.number(_AXIS, "<i"), rank))
+    read = {at for at, axis, rank in stated if axis < rank}
+    for at, axis, rank in stated:
+        if axis >= rank and at not in read:
             if not new:
                 new += data
             struct.pack_into("<i", new, at, rank - 1)
