@@ -14,10 +14,6 @@ from .tflite.custom import SUPPRESSION
 from .tflite.model import VERSION, TFLite
 from .tflite.readable import readable
 
-_CHOSEN_LATER = (
-    f"The file's own suppression ({SUPPRESSION}) is left out: the bundle gives all boxes and their scores, and chooses among them "
-    "when it explains."
-)
 _LARGEST = 1 << 31  # bytes; offsets in the format have 32 bits
 
 
@@ -49,5 +45,5 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     given = Given(file.path, path, "TFLite", size, "TFLite file", "tflite", ".tflite")
     loaded = network.load(given, request)
     if content.custom_options(SUPPRESSION):
-        loaded = replace(loaded, notes=(*loaded.notes, _CHOSEN_LATER))
+        loaded = replace(loaded, notes=(*loaded.notes, network.CHOSEN_LATER.format(SUPPRESSION)))
     return metadata.read(file.path, content, request.output, loaded)

@@ -37,7 +37,7 @@ from ...errors import ExportError, SourceError
 from ..tflite import custom
 from ..tflite.model import TFLite
 from ..tflite.readable import readable
-from . import binding, dilated, model_info, names, rounding, tensors
+from . import binding, detection_output, dilated, model_info, names, rounding, tensors
 from .constants import Constants
 from .translate import translate
 from .unread import reason, why_unread
@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> int:
         file = _readable(frontend, Path(file), Path(folder))
         known = _names(frontend, Path(file), Path(folder)) if task == "translate" else {}
         model = _read(frontend, file, weights)
+        detection_output.give_what_is_chosen_from(model)
         _forget_unused(model)
         root = _rename(model, known) if frontend else ""
         if task == "run":
@@ -256,6 +257,7 @@ def _said(model: Any) -> dict[str, Any]:
         "resizes_pixels": _resizes_pixels(model),
         "open": model.is_dynamic(),
         "merged": _merged_reversal(model),
+        "list_left_out": model.has_rt_info(detection_output.LEFT_OUT),
     }
 
 

@@ -34,6 +34,10 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 _HALF = 2.0**-10  # the rounding of outputs in float16
 _PIXELS = 2.0**-10
 """A resized pixel midway between two whole numbers falls to either: a step of 1 in 255, in few places."""
+CHOSEN_LATER = (
+    "The file's own suppression ({}) is left out: the bundle gives all boxes and their scores, and chooses among them when it "
+    "explains."
+)
 _DROPS = (
     "The bundle rounds to 16 bits and saturates as the file says. OpenVINO leaves this out (FakeQuantize of 65536 levels) when "
     "it runs the file itself: its outputs differ where a value is outside its range."
@@ -98,16 +102,17 @@ def load(given: Given, request: Request) -> TrainedNetwork:
             reference=reference,
             framework=f"OpenVINO on the {given.short}",
             tolerance=_tolerance(said),
-            notes=(*network.notes, *_roundings_left_out(said)),
+            notes=(*network.notes, *_left_out(said)),
             files=given.files,
         ),
         first,
     )
 
 
-def _roundings_left_out(said: dict[str, Any]) -> list[str]:
-    """Lines about what OpenVINO does not round when it runs the file itself."""
-    return [_DROPS] * said["drops"] + [_UNROUNDED] * (said["resizes_pixels"] and said["open"])
+def _left_out(said: dict[str, Any]) -> list[str]:
+    """Lines about what OpenVINO does not round when it runs the file itself, and about a list that the bundle does not hold."""
+    rounding = [_DROPS] * said["drops"] + [_UNROUNDED] * (said["resizes_pixels"] and said["open"])
+    return rounding + [CHOSEN_LATER.format("DetectionOutput")] * said["list_left_out"]
 
 
 def _tolerance(said: dict[str, Any]) -> float | None:
