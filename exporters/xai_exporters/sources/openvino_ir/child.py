@@ -37,7 +37,7 @@ from ...errors import ExportError, SourceError
 from ..tflite import custom
 from ..tflite.model import TFLite
 from ..tflite.readable import readable
-from . import binding, detection_output, dilated, model_info, names, rounding, tensors
+from . import binding, detection_output, dilated, model_info, names, rounding, suppression, tensors
 from .constants import Constants
 from .translate import translate
 from .unread import reason, why_unread
@@ -75,6 +75,7 @@ def main(arguments: list[str]) -> int:
         known = _names(frontend, Path(file), Path(folder)) if task == "translate" else {}
         model = _read(frontend, file, weights)
         detection_output.give_what_is_chosen_from(model)
+        suppression.add_what_is_chosen_from(model)
         _forget_unused(model)
         root = _rename(model, known) if frontend else ""
         if task == "run":

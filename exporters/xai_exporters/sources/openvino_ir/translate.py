@@ -28,7 +28,6 @@ _STATES = ("ReadValue", "Assign")
 _RANDOM = ("RandomUniform", "Multinomial")
 _SUPPRESSION = (
     "DetectionOutput",
-    "NonMaxSuppression",
     "MatrixNms",
     "MulticlassNms",
     "Proposal",

@@ -80,13 +80,19 @@ def gather(op: Ops, layer: Layer) -> ir.Value:
     if batches:
         places = op.Unsqueeze(cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64)), np.array([rank]))
         return op.GatherND(layer.x(), places, batch_dims=batches)
-    return op.Gather(layer.x(), layer.x(1) if indices is None else indices.astype(np.int64), axis=axis)
+    return op.Gather(layer.x(), _places(op, layer) if indices is None else indices.astype(np.int64), axis=axis)
+
+
+def _places(op: Ops, layer: Layer) -> ir.Value:
+    """Input 1 in a type that ONNX takes for indices."""
+    kind = layer.kind(1)
+    return layer.x(1) if kind == np.int32 else cast(op, layer.x(1), kind, np.dtype(np.int64))
 
 
 @rule("GatherElements")
 def gather_elements(op: Ops, layer: Layer) -> ir.Value:
     """x at one index per element along an axis."""
-    return op.GatherElements(layer.x(), layer.x(1), axis=layer.axis(int(layer.attr("axis"))))
+    return op.GatherElements(layer.x(), _places(op, layer), axis=layer.axis(int(layer.attr("axis"))))
 
 
 @rule("GatherND")
@@ -112,21 +118,21 @@ def top_k(op: Ops, layer: Layer) -> Sequence[ir.Value]:
         index = getattr(op, f"Arg{kind}")(layer.x(), axis=axis, keepdims=1)
         value = getattr(op, f"Reduce{kind}")(layer.x(), [axis], keepdims=1)  # nothing reads it
         return value, cast(op, index, np.dtype(np.int64), layer.out_kind(1))
-    node = ir.node(
-        "TopK",
-        [layer.x(), op.emit.shared(np.array(k))],
-        attributes={
-            "axis": layer.axis(int(layer.attr("axis"))),
-            "largest": int(str(layer.attr("mode")).lower() == "max"),
-            "sorted": int(sort == "value"),
-        },
-        num_outputs=2,
-        name=op.emit.unique(f"inner/{layer.name}/TopK"),
+    axis, largest = layer.axis(int(layer.attr("axis"))), int(str(layer.attr("mode")).lower() == "max")
+    ordered = int(sort == "value")
+    values, places = top(
+        op, layer.name, layer.x(), op.emit.shared(np.array(k)), axis=axis, largest=largest, sorted=ordered
     )
+    return values, cast(op, places, np.dtype(np.int64), layer.out_kind(1))
+
+
+def top(op: Ops, name: str, x: ir.Value, k: ir.Value, **attributes: int) -> tuple[ir.Value, ir.Value]:
+    """TopK's values and their places, int64; `k` is an int64 vector of one number."""
+    node = ir.node("TopK", [x, k], attributes=attributes, num_outputs=2, name=op.emit.unique(f"inner/{name}/TopK"))
     for value, part in zip(node.outputs, ("values", "indices"), strict=True):
-        value.name = op.emit.unique(f"inner/{layer.name}/{part}")
+        value.name = op.emit.unique(f"inner/{name}/{part}")
     op.emit.graph.append(node)
-    return node.outputs[0], cast(op, node.outputs[1], np.dtype(np.int64), layer.out_kind(1))
+    return node.outputs[0], node.outputs[1]
 
 
 @rule("CumSum")

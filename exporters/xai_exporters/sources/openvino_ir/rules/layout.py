@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ....graph.emit import Ops
 from ..layer import Layer, rule
@@ -128,7 +130,10 @@ def pad(op: Ops, layer: Layer) -> ir.Value:
     mode = str(layer.attr("pad_mode")).lower()
     if mode not in ("constant", "edge", "reflect"):
         raise layer.refuse(f"pads in the mode {mode}, which ONNX does not have")
-    pads = np.array(layer.ints(1, "widths") + layer.ints(2, "widths"))
+    if layer.constant(1) is None or layer.constant(2) is None:  # a list of boxes that is filled up
+        pads: ir.Value | NDArray[Any] = op.Concat(layer.int64(op, 1), layer.int64(op, 2), axis=0)
+    else:
+        pads = np.array(layer.ints(1, "widths") + layer.ints(2, "widths"))
     if mode != "constant":
         return op.Pad(layer.x(), pads, mode=mode)
     value = layer.require(3, "value").reshape(()) if len(layer) > 3 else np.zeros((), layer.kind())
