@@ -11,6 +11,7 @@ from .apart import keep_factors_apart
 from .row_reductions import keep_reductions_apart
 
 IR_VERSION = 10  # read by every runtime that reads opset 18-21; onnxruntime 1.31 stops at 13
+TRANSLATED = "openvino"  # the producer of what our own readers write of a file that OpenVINO reads
 
 _LIMIT = (1 << 31) - (1 << 20)  # protobuf's 2 GB, and room for the structure around the weights
 

@@ -143,6 +143,10 @@ def one_custom(name: str, options: bytes, image: Array, weights: Sequence[Array]
     return flat({0: Scalar("Uint32", 3), 1: [code], 2: [graph], 3: "written by hand", 4: buffers}, b"TFL3")
 
 
+LIST = "TFLite_Detection_PostProcess"
+"""The operator, and as TensorFlow names it, its first output: boxes."""
+
+
 def detector(
     encode: Array, classify: Array, anchors: Array, options: dict[str, Any], size: int, metadata: bytes = b""
 ) -> bytes:
@@ -162,7 +166,7 @@ def detector(
         "no_c": np.zeros(len(classify), np.float32), "shape_4": np.array([1, rows, 4], np.int32),
         "shape_c": np.array([1, rows, len(classify)], np.int32), "anchors": anchors, "maps_4": (size, size, 4),
         "maps_c": (size, size, len(classify)), "encoded": (rows, 4), "logits": (rows, len(classify)),
-        "scores": (rows, len(classify)), "boxes": (10, 4), "kinds": (10,), "best": (10,), "count": (),
+        "scores": (rows, len(classify)), LIST: (10, 4), f"{LIST}:1": (10,), f"{LIST}:2": (10,), f"{LIST}:3": (),
     }  # fmt: skip
     tensors: list[dict[int, Any]] = []
     buffers: list[dict[int, Any]] = [{}]
@@ -181,11 +185,11 @@ def detector(
         _operator(place, 1, "maps_4 shape_4", "encoded", 17, {0: np.array([1, rows, 4], np.int32)}),
         _operator(place, 1, "maps_c shape_c", "logits", 17, {0: np.array([1, rows, len(classify)], np.int32)}),
         _operator(place, 2, "logits", "scores", 0, {}),
-        {**_operator(place, 3, "encoded scores anchors", "boxes", 0, {}), 5: bytes(flexbuffers.Dumps(options))},
+        {**_operator(place, 3, "encoded scores anchors", LIST, 0, {}), 5: bytes(flexbuffers.Dumps(options))},
     ]
-    ends = np.array([place[name] for name in ("boxes", "kinds", "best", "count")], np.int32)
+    ends = np.arange(place[LIST], place[LIST] + 4, dtype=np.int32)
     operators[-1][2] = ends
-    codes = [(_CONV, ""), (_RESHAPE, ""), (_LOGISTIC, ""), (_CUSTOM, "TFLite_Detection_PostProcess")]
+    codes = [(_CONV, ""), (_RESHAPE, ""), (_LOGISTIC, ""), (_CUSTOM, LIST)]
     model: dict[int, Any] = {
         0: Scalar("Uint32", 3),
         1: [{0: i8(c), **({1: name} if name else {}), 2: i32(1), 3: i32(c)} for c, name in codes],

@@ -87,6 +87,8 @@ def test_explains_a_box(backend: str, bundle: Export) -> None:
     want[row] = np.abs(CLASSIFY[kind, 0, 0]).max()
     got = result.raw[0].reshape(-1)
     assert got.argmax() == row
+    boxes, _ = decoded(x, 3)
+    np.testing.assert_allclose(result.detections[0][0].box, boxes[row] * SIZE, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(got / got.max(), want / want.max(), rtol=0, atol=1e-5)
 
 

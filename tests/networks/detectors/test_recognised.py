@@ -159,7 +159,12 @@ def test_names_decide(names: int, layout: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "producer", "swapped"),
-    [("raw_detection_boxes", "", True), ("StatefulPartitionedCall:1", "tf2onnx", True), ("boxes", "pytorch", False)],
+    [
+        ("raw_detection_boxes", "", True),
+        ("StatefulPartitionedCall:1", "tf2onnx", True),
+        ("TFLite_Detection_PostProcess", "", True),
+        ("boxes", "pytorch", False),
+    ],
 )
 def test_tensorflow_gives_the_top_first(made: Callable[[str], Made], name: str, producer: str, swapped: bool) -> None:
     """The same file with its boxes as top, left, bottom, right has the same rows, if its name or its writer tells."""

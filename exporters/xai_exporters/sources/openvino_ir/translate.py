@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import GraphError
 from ...graph.emit import Emitter, Ops, unique
-from ...graph.writing import IR_VERSION
+from ...graph.writing import IR_VERSION, TRANSLATED
 from ...passes.opset import OPSET
 from ...passes.supported import CHANCE
 from . import chance, dilated
@@ -91,7 +91,7 @@ class _Translation:
         self.walk(model)
         for port, name in outputs:
             self._output(self.value(port.get_node().input_value(0)), name, port)
-        return ir.Model(self.graph, ir_version=IR_VERSION, producer_name="openvino")
+        return ir.Model(self.graph, ir_version=IR_VERSION, producer_name=TRANSLATED)
 
     def walk(self, model: Any) -> None:
         """Translate a graph's nodes."""

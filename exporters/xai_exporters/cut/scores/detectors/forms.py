@@ -7,10 +7,13 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from ....graph.writing import TRANSLATED
 from .detector import Floats
 
-_TOP_FIRST = ("detection_boxes", "raw_detection_boxes", "TFLite_Detection_PostProcess")
+_TOP_FIRST = ("detection_boxes", "raw_detection_boxes")
 """The beginnings of the names that TensorFlow's Object Detection API gives to its corners: top, left, bottom, right."""
+_TFLITE = "TFLite_Detection_PostProcess"
+"""So is this name, but where our own reader of TFLite files gave the boxes (`sources.tflite.custom`): left, top, right, bottom."""
 
 
 def form_of(boxes: Floats) -> Literal["corners", "centre"] | None:
@@ -33,4 +36,6 @@ def top_first(name: str, model: ir.Model, fractions: bool) -> bool:
     Nothing in the numbers tells. The name does, if TensorFlow's Object Detection API gave it; and that tf2onnx wrote the file, if
     they are fractions, which that API gives and Keras' networks do not.
     """
+    if name.startswith(_TFLITE):
+        return model.producer_name != TRANSLATED
     return name.startswith(_TOP_FIRST) or (fractions and model.producer_name == "tf2onnx")
