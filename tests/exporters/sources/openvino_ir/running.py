@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ __all__ = [
     "ov",
     "positive",
     "saved",
+    "saved_together",
 ]
 
 Build = Callable[[Any], Any]
@@ -78,24 +79,40 @@ def of_version(opset: str, kind: str, inputs: Sequence[Any], **attributes: Any) 
 
 def saved(folder: Path, build: Build, batch: int, half: bool = False, kind: Any = np.float32) -> Path:
     """A model of one operator as IR; a batch of -1 is open."""
+    return saved_together(folder, {"net": build}, batch, half, kind)
+
+
+def saved_together(
+    folder: Path, builds: Mapping[str, Build], batch: int, half: bool = False, kind: Any = np.float32
+) -> Path:
+    """A model of an operator for each output as IR, as `saved`: one model is prepared ten times as fast as ten are."""
     x = o.parameter([batch, *SHAPE], kind, name="x")
-    model = ov.Model([build(x)], [x], "net")
+    made = [build(x) for build in builds.values()]
+    model = ov.Model([one.output(0) if hasattr(one, "output") else one for one in made], [x], "net")
     ov.save_model(model, folder / "net.xml", compress_to_fp16=half)
     return folder / "net.xml"
 
 
-def agree(path: Path, x: NDArray[Any], tolerance: float = 1e-4) -> onnx.ModelProto:
-    """Compare the translation on both runtimes with OpenVINO's own run of the IR, relative to the output's largest magnitude."""
+def agree(path: Path, x: NDArray[Any], tolerance: float = 1e-4, names: Sequence[str] = ("net",)) -> onnx.ModelProto:
+    """Compare the translation on both runtimes with OpenVINO's own run of the IR, each output relative to its largest magnitude.
+
+    Args:
+        path: The IR.
+        x: Its input.
+        tolerance: The largest relative difference.
+        names: What each output is, for the message.
+    """
     core = ov.Core()
-    want = core.compile_model(core.read_model(path), "CPU", _EXACT)([x])[0]
+    wanted = [*core.compile_model(core.read_model(path), "CPU", _EXACT)([x]).values()]
     model = ir.to_proto(translate(core.read_model(path), 1 << 30))
     onnx.checker.check_model(model)
     session = open_exactly(model.SerializeToString(), runtimes.onnxruntime().SessionOptions(), ["CPUExecutionProvider"])
     [name] = [i.name for i in session.get_inputs()]
     openvino = core.compile_model(core.read_model(model.SerializeToString()), "CPU", _EXACT)
-    for got in (session.run(None, {name: x})[0], openvino([x])[0]):
-        assert got.shape == want.shape
-        assert got.dtype == want.dtype
-        scale = max(float(np.abs(want.astype(np.float64)).max()), 1e-9)
-        assert np.abs(got.astype(np.float64) - want).max() <= tolerance * scale
+    for results in (session.run(None, {name: x}), [*openvino([x]).values()]):
+        for of, got, want in zip(names, results, wanted, strict=True):
+            assert got.shape == want.shape, of
+            assert got.dtype == want.dtype, of
+            scale = max(float(np.abs(want.astype(np.float64)).max()), 1e-9)
+            assert np.abs(got.astype(np.float64) - want).max() <= tolerance * scale, of
     return model
