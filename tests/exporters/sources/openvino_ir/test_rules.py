@@ -40,7 +40,7 @@ CASES: dict[str, Any] = {
     "selu": lambda x: o.selu(x, f32(1.6), f32(1.05)),
     "gelu": lambda x: o.gelu(x, "erf"),
     "gelu tanh": lambda x: o.gelu(x, "tanh"),
-    "swish": lambda x: o.swish(x, f32(1.3)),
+    "swish of a factor": lambda x: o.swish(x, f32(1.3)),
     "hard sigmoid": lambda x: o.hard_sigmoid(x, f32(0.3), f32(0.4)),
     "softmax": lambda x: o.softmax(x, 1),
     "softmax from the end": lambda x: o.softmax(x, -1),
