@@ -27,6 +27,7 @@ __all__ = [
     "c",
     "f32",
     "floats",
+    "grouped",
     "ints",
     "o",
     "o1",
@@ -91,6 +92,12 @@ def saved_together(
     model = ov.Model([one.output(0) if hasattr(one, "output") else one for one in made], [x], "net")
     ov.save_model(model, folder / "net.xml", compress_to_fp16=half)
     return folder / "net.xml"
+
+
+def grouped(cases: Mapping[str, Build]) -> dict[str, dict[str, Build]]:
+    """A dozen cases at a time, under the name of the first."""
+    names = [*cases]
+    return {names[i]: {name: cases[name] for name in names[i : i + 12]} for i in range(0, len(names), 12)}
 
 
 def agree(path: Path, x: NDArray[Any], tolerance: float = 1e-4, names: Sequence[str] = ("net",)) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .running import agree, c, f32, floats, ints, o, o1, of_version, ov, saved
+from .running import agree, c, f32, floats, grouped, ints, o, o1, of_version, ov, saved, saved_together
 
 import openvino.opset4 as o4  # isort: skip
 import openvino.opset15 as o15  # isort: skip
@@ -180,10 +180,13 @@ for _type, _values in _PACKED.items():
     CASES[f"packed {_type}"] = lambda x, t=_type, v=_values: packed(x, t, v)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_rule(name: str, tmp_path: Path) -> None:
+GROUPS = grouped(CASES)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_rules(group: str, tmp_path: Path) -> None:
     x = np.random.default_rng(1).normal(size=(3, 3, 5, 7)).astype(np.float32)
-    agree(saved(tmp_path, CASES[name], -1), x)
+    agree(saved_together(tmp_path, GROUPS[group], -1), x, names=[*GROUPS[group]])
 
 
 FIXED: dict[str, Any] = {

@@ -11,7 +11,23 @@ import pytest
 from xai_exporters.errors import GraphError
 from xai_exporters.sources.openvino_ir.translate import translate
 
-from .running import agree, c, f32, floats, ints, o, o1, o2, o14, of_version, ov, positive, saved, saved_together
+from .running import (
+    agree,
+    c,
+    f32,
+    floats,
+    grouped,
+    ints,
+    o,
+    o1,
+    o2,
+    o14,
+    of_version,
+    ov,
+    positive,
+    saved,
+    saved_together,
+)
 
 
 def images(x: Any) -> Any:
@@ -379,14 +395,11 @@ def test_refused(name: str, tmp_path: Path) -> None:
         translate(ov.Core().read_model(saved(tmp_path, build, 1)), 1 << 30)
 
 
-_NAMES = [*CASES]
-GROUPS = {_NAMES[i]: _NAMES[i : i + 12] for i in range(0, len(_NAMES), 12)}
+GROUPS = grouped(CASES)
 
 
 @pytest.mark.parametrize("batch", [1, 3, -1])
 @pytest.mark.parametrize("group", GROUPS)
 def test_rules(group: str, batch: int, tmp_path: Path) -> None:
-    """A dozen cases at a time, each an output of one model."""
     x = np.random.default_rng(1).normal(size=(3 if batch < 0 else batch, 3, 5, 7)).astype(np.float32)
-    names = GROUPS[group]
-    agree(saved_together(tmp_path, {name: CASES[name] for name in names}, batch), x, names=names)
+    agree(saved_together(tmp_path, GROUPS[group], batch), x, names=[*GROUPS[group]])
