@@ -39,6 +39,7 @@ from ..tflite.model import TFLite
 from ..tflite.readable import readable
 from . import binding, detection_output, dilated, model_info, names, rounding, suppression, tensors
 from .constants import Constants
+from .suppression import LEFT_OUT
 from .translate import translate
 from .unread import reason, why_unread
 
@@ -258,7 +259,7 @@ def _said(model: Any) -> dict[str, Any]:
         "resizes_pixels": _resizes_pixels(model),
         "open": model.is_dynamic(),
         "merged": _merged_reversal(model),
-        "list_left_out": model.has_rt_info(detection_output.LEFT_OUT),
+        "left_out": model.get_rt_info(LEFT_OUT).astype(str) if model.has_rt_info(LEFT_OUT) else "",
     }
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from xai_deploy.foundation import runtimes
 
-_CENTER_SIZE = "CENTER_SIZE"
+from .reached import reads
+from .suppression import LEFT_OUT
+
+_KIND, _CENTER_SIZE = "DetectionOutput", "CENTER_SIZE"
 BOXES, SCORES = "boxes", "scores"
-LEFT_OUT = ["xai", "list_left_out"]
-"""Where a changed model says so, in its rt_info."""
 
 
 def give_what_is_chosen_from(model: Any) -> bool:
@@ -34,7 +35,7 @@ def give_what_is_chosen_from(model: Any) -> bool:
     Returns:
         Whether it is changed; then its rt_info says so, too.
     """
-    lists = [node for node in model.get_ordered_ops() if node.get_type_name() == "DetectionOutput"]
+    lists = [node for node in model.get_ordered_ops() if node.get_type_name() == _KIND]
     if len(lists) != 1 or not _is_plain(lists[0]):
         return False
     [chosen] = lists
@@ -43,7 +44,7 @@ def give_what_is_chosen_from(model: Any) -> bool:
         return False
     boxes = _boxes(chosen)
     for result in model.get_results():
-        if _reads(result, chosen):
+        if reads(result, chosen):
             model.remove_result(result)
     results = []
     for name, value in ((BOXES, boxes), (SCORES, scores)):
@@ -51,7 +52,7 @@ def give_what_is_chosen_from(model: Any) -> bool:
         result.output(0).get_tensor().set_names({name})
         results.append(result)
     model.add_results(results)
-    model.set_rt_info(True, LEFT_OUT)
+    model.set_rt_info(_KIND, LEFT_OUT)
     model.validate_nodes_and_infer_types()
     return True
 
@@ -118,15 +119,3 @@ def _floats(node: Any, place: int, shape: list[int]) -> Any:
     """An input in float32 and in another shape, in which 0 leaves a size as it is."""
     ov = runtimes.openvino()
     return ov.opset13.convert(ov.opset13.reshape(node.input_value(place), shape, True), ov.Type.f32)
-
-
-def _reads(result: Any, chosen: Any) -> bool:
-    """Whether a result depends on the list."""
-    pending, seen = [result], {result.get_name()}
-    for node in pending:
-        if node.get_name() == chosen.get_name():
-            return True
-        before = [node.input_value(i).get_node() for i in range(node.get_input_size())]
-        pending += [one for one in before if one.get_name() not in seen]
-        seen |= {one.get_name() for one in before}
-    return False

@@ -112,7 +112,7 @@ def load(given: Given, request: Request) -> TrainedNetwork:
 def _left_out(said: dict[str, Any]) -> list[str]:
     """Lines about what OpenVINO does not round when it runs the file itself, and about a list that the bundle does not hold."""
     rounding = [_DROPS] * said["drops"] + [_UNROUNDED] * (said["resizes_pixels"] and said["open"])
-    return rounding + [CHOSEN_LATER.format("DetectionOutput")] * said["list_left_out"]
+    return rounding + [CHOSEN_LATER.format(said["left_out"])] * bool(said["left_out"])
 
 
 def _tolerance(said: dict[str, Any]) -> float | None:

@@ -1,7 +1,9 @@
-"""NonMaxSuppression inside a graph: what it chooses from becomes an output beside the list, so that gradients reach it.
+"""Suppressions inside a graph: what they choose from becomes an output, so that gradients reach it.
 
-The list that it gives has another length for each image. What is given are the last tensors before it that have a row for each
-anchor, [N,R,E] or [N,E,R]: a detector's decoder recognises them (`cut/scores/detectors`), or else the list is read as before.
+The list that a suppression gives has another length for each image. What is given are the last tensors before it that have a row
+for each anchor, [N,R,E] or [N,E,R]: a detector's decoder recognises them (`cut/scores/detectors`). NonMaxSuppression's own list
+stays beside them, and is read if no decoder does. MulticlassNms and MatrixNms (PaddleDetection's) have no equal in ONNX: their
+lists are left out.
 """
 
 from __future__ import annotations
@@ -9,29 +11,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-_KIND = "NonMaxSuppression"
+from .reached import reads
+
+_WITH_RULE = "NonMaxSuppression"
+_KINDS = (_WITH_RULE, "MulticlassNms", "MatrixNms")
 _MOVING = ("Convert", "Gather", "Slice", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze", "VariadicSplit")
+LEFT_OUT = ["xai", "suppression_left_out"]
+"""Where a model without its list says so, in its rt_info: the suppression's type."""
 
 
 def add_what_is_chosen_from(model: Any) -> None:
-    """Add the tensors that suppressions choose from as outputs.
+    """Add the tensors that suppressions choose from as outputs, and leave lists out that no rule writes.
 
     Args:
-        model: An `openvino.Model` of one image input; it is changed.
+        model: An `openvino.Model`; it is changed.
     """
-    if len(model.inputs) != 1 or not model.inputs[0].get_partial_shape().rank.is_static:
+    images = [port.get_partial_shape() for port in model.inputs if port.get_partial_shape().rank == 4]
+    choosing = [node for node in model.get_ordered_ops() if node.get_type_name() in _KINDS]
+    if not choosing or not images:
         return
-    batch = model.inputs[0].get_partial_shape()[0]
     given = {_key(port.get_node().input_value(0)) for port in model.outputs}
     found: dict[tuple[str, int], Any] = {}
-    for node in model.get_ordered_ops():
-        if node.get_type_name() == _KIND:
-            for start in (node.input_value(0), node.input_value(1)):
-                found |= {_key(value): value for value in _rows_before(start, batch)}
+    for node in choosing:
+        for start in (node.input_value(0), node.input_value(1)):
+            found |= {_key(value): value for value in _rows_before(start, images[0][0])}
     new = [value for key, value in found.items() if key not in given]
     for i, port in enumerate(model.add_outputs(new) if new else ()):
         if not port.get_names():
             port.get_tensor().set_names({f"before_suppression_{i}"})
+    without = [node for node in choosing if node.get_type_name() != _WITH_RULE]
+    if found and without:
+        for result in model.get_results():
+            if any(reads(result, node) for node in without):
+                model.remove_result(result)
+        model.set_rt_info(without[0].get_type_name(), LEFT_OUT)
     model.validate_nodes_and_infer_types()
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xai_exporters import Request
+from xai_exporters import Request, export
 from xai_exporters.errors import SourceError
 from xai_exporters.sources import load_source
 
-from .running import agree, c, f32, ints, o, saved
+from xai_deploy import Explainer
+
+from .running import agree, c, f32, ints, o, ov, saved
 
 RNG = np.random.default_rng(4)
 
@@ -71,3 +73,63 @@ def test_filled_up(tmp_path: Path) -> None:
         return o.pad(found, ints(0, 0), o.concat([ints(0), rest], 0), "constant", f32(-1))
 
     agree(saved(tmp_path, build, 1), RNG.normal(size=(1, 3, 5, 7)).astype(np.float32))
+
+
+SIZE, CLASSES = 6, 3
+WEIGHTS = RNG.normal(size=(8, 3, 3, 3)).astype(np.float32) / 256
+HEADS = {n: size * RNG.normal(size=(n, 8, 1, 1)).astype(np.float32) for n, size in ((4, 2.0), (CLASSES, 0.2))}
+IMAGE = RNG.uniform(0, 255, (1, 3, 2 * SIZE, 2 * SIZE)).astype(np.float32)
+LISTS: dict[str, Any] = {
+    "MulticlassNms": lambda boxes, scores: o.multiclass_nms(
+        boxes, scores, sort_result_type="score", output_type="i32", iou_threshold=0.5, score_threshold=0.01, nms_top_k=30,
+        keep_top_k=20, background_class=-1,
+    ),
+    "MatrixNms": lambda boxes, scores: o.matrix_nms(
+        boxes, scores, sort_result_type="score", output_type="i32", score_threshold=0.01, nms_top_k=30, keep_top_k=20,
+        background_class=-1,
+    ),
+}  # fmt: skip
+
+
+def detector(kind: str, folder: Path, scaled: bool) -> Path:
+    """Boxes around each cell, and a probability of each class; `scaled`: divided by a further input, as PaddleDetection's are."""
+    x = o.parameter(ov.PartialShape([1, 3, 2 * SIZE, 2 * SIZE]), np.float32, name="image")
+    x.output(0).get_tensor().set_names({"image"})
+    features = o.relu(o.convolution(x, c(WEIGHTS), [2, 2], [1, 1], [1, 1], [1, 1]))
+
+    def head(n: int) -> Any:
+        return o.reshape(o.convolution(features, c(HEADS[n]), [1, 1], [0, 0], [0, 0], [1, 1]), ints(1, n, -1), False)
+
+    cells = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), -1).reshape(1, -1, 2) * 2.0 + 1
+    away = o.multiply(o.sigmoid(o.transpose(head(4), ints(0, 2, 1))), f32(5))
+    signs = c(np.array([-1, -1, 1, 1], np.float32))
+    boxes = o.add(c(np.tile(cells, 2).astype(np.float32)), o.multiply(away, signs))
+    further = []
+    if scaled:
+        further.append(o.parameter(ov.PartialShape([1, 2]), np.float32, name="scale_factor"))
+        further[0].output(0).get_tensor().set_names({"scale_factor"})
+        boxes = o.divide(boxes, o.unsqueeze(o.concat([further[0], further[0]], 1), ints(1)))
+    found = LISTS[kind](boxes, o.sigmoid(head(CLASSES)))
+    ov.save_model(ov.Model([found.output(0), found.output(2)], [x, *further], "net"), folder / "net.xml", False)
+    return folder / "net.xml"
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_that_no_rule_writes(kind: str, scaled: bool, tmp_path: Path) -> None:
+    """The best box is the first of OpenVINO's own list, and its gradient that of its logit, on both runtimes."""
+    path = detector(kind, tmp_path, scaled)
+    more: dict[str, Any] = {"input": ("scale_factor=1",)} if scaled else {}
+    done = export(Request(path, output_path=tmp_path / "net.xai", preprocess="none", input_gradient=True, **more))
+    assert any(f"suppression ({kind}) is left out" in note for note in done.notes)
+    compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    rows = compiled([IMAGE, np.ones((1, 2), np.float32)] if scaled else [IMAGE])[0]
+    raw = []
+    for backend in ("onnxruntime", "openvino"):
+        result = Explainer(done.path, backend).explain(IMAGE, "gradient")
+        first = result.detections[0][0]
+        assert first.index == rows[0, 0]
+        np.testing.assert_allclose(first.score, rows[0, 1], rtol=1e-4)
+        np.testing.assert_allclose(first.box, rows[0, 2:], atol=1e-3)
+        raw.append(result.raw)
+    np.testing.assert_allclose(raw[0], raw[1], rtol=0, atol=1e-5 * np.abs(raw[0]).max())
