@@ -43,6 +43,10 @@ _ONE_BY_ONE = (
     *("Cast", "DequantizeLinear", "QuantizeLinear", "Add", "Div", "Mul", "Sub", "Clip"),
 )
 """What moves elements or changes each by constants alone."""
+_ROUNDING = ("Round", "Floor", "Ceil", "Max", "Min")
+_NO_MAP = (
+    "auto: {!r} is the image itself, scaled or rounded: no feature map leads to the logits, so maps show its pixels"
+)
 _SELECTING = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
 
 
@@ -62,6 +66,7 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     """The last feature map that leads to the logits without side tensors, then those that `auto` takes if that one is refused.
 
     A map whose cells are the scores themselves, in another order, comes after all others: it says nothing of where they come from.
+    So does the image itself, scaled or rounded, as in a network without a feature map (an MLP).
 
     If the network attends between tokens after it, the result is the last normalised tokens that attention reads. (After the last
     attention, the patch tokens of a ViT lead nowhere: only the class token is read.)
@@ -75,9 +80,9 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     leading = ancestors([logits.value])
     own = descendants(clean.graph.inputs[:1])  # what other images' branches give may pass beside any layer
     between = (leading & own) - {logits.value}
-    themselves = _themselves(logits.value)
+    themselves, pixels = _themselves(logits.value), _pixels(clean.graph.inputs[0])
     order = [v for node in clean.graph for v in node.outputs if v in between]
-    order.sort(key=lambda v: v not in themselves)
+    order.sort(key=lambda v: 0 if v in pixels else 1 if v in themselves else 2)
     if logits.is_dense:
         yield from ((value, None) for value in _coarsest(clean, order))
         return
@@ -111,7 +116,8 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
         chosen = before_pooling(clean, last)
         if chosen not in given:
             given.add(chosen)
-            yield chosen, None if chosen in reading else _mixed_behind(clean, chosen, leading)
+            note = _NO_MAP.format(chosen.name) if chosen in pixels else None
+            yield chosen, note or (None if chosen in reading else _mixed_behind(clean, chosen, leading))
     if not given:
         rank = len(clean.image_shape) + 1
         raise LayerError(
@@ -129,6 +135,17 @@ def _themselves(scores: ir.Value) -> set[ir.Value]:
         if len(before) == 1 or (node is not None and node.op_type == "Concat"):
             pending += [value for value in before if value not in seen]
             seen.update(before)
+    return seen
+
+
+def _pixels(image: ir.Value) -> set[ir.Value]:
+    """The tensors whose elements are those of an input one by one, up to constants and rounding."""
+    pending, seen = [image], {image}
+    for value in pending:
+        for node, _ in value.uses():
+            if (node.op_type in _ONE_BY_ONE or node.op_type in _ROUNDING) and signals(node) == [value]:
+                pending += [own for own in node.outputs if own not in seen]
+                seen.update(node.outputs)
     return seen
 
 

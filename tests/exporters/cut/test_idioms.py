@@ -213,3 +213,25 @@ def test_a_map_that_is_all_there_is(tmp_path: Path) -> None:
     done = exported(tmp_path, model(nodes, {"flat": np.array([0, -1])}), split="auto", task="numbers")
     [layer] = done.manifest.layers
     assert layer.name == "c"
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize("maps", [False, True])
+def test_pixels_are_the_last_choice(maps: bool, rounds: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A network without a feature map (an MLP) has only its image, scaled and rounded: `auto` says so. With a map it takes that."""
+    nodes = [node("Div", ["x", "d"], "p"), *([node("Round", ["p"], "r")] if rounds else [])]
+    image = "r" if rounds else "p"
+    first = [node("Conv", [image, "conv"], "c", pads=[1] * 4), node("Relu", ["c"], "f"), *LAST]
+    mlp = [
+        node("Flatten", [image], "z"),
+        node("Gemm", ["z", "w"], "h"),
+        node("Relu", ["h"], "a"),
+        node("MatMul", ["a", "linear"], "y"),
+    ]
+    constants = {"d": np.float32(0.1), "w": (RNG.standard_normal((192, 6)) / 14).astype(np.float32)}
+    done = exported(tmp_path, model([*nodes, *(first if maps else mlp)], constants), split="auto", input_gradient=False)
+    [layer] = done.manifest.layers
+    assert layer.name == ("f" if maps else image)
+    said = "is the image itself, scaled or rounded" in caplog.text
+    assert said is not maps
+    assert (done.layer_note is not None) is said
