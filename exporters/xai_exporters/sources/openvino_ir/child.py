@@ -139,16 +139,20 @@ def _readable(frontend: str, file: Path, folder: Path) -> str:
 
 
 def _read(frontend: str, file: str, weights: str) -> Any:
-    """The model: IR and ONNX by OpenVINO's core, other formats by the reader that is named, whatever the file's name."""
+    """The model: IR and ONNX by OpenVINO's core, other formats by the reader that is named, whatever the file's name. Of a detector
+    that suppresses boxes it gives what it chooses from."""
     ov = runtimes.openvino()
     try:
         if frontend:
             reader = _reader(frontend, Path(file))
-            return reader.convert(reader.load(file))
-        core = ov.Core()
-        return core.read_model(file, weights) if weights else core.read_model(file)
+            model = reader.convert(reader.load(file))
+        else:
+            model = ov.Core().read_model(*((file, weights) if weights else (file,)))
+        detection_output.give_what_is_chosen_from(model)
+        suppression.add_what_is_chosen_from(model)
     except Exception as error:  # OpenVINO's types of errors are not documented
         raise SourceError(why_unread(error, frontend, file)) from None
+    return model
 
 
 def _forget_unused(model: Any) -> None:

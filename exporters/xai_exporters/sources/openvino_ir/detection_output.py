@@ -16,45 +16,36 @@ from typing import Any
 
 from xai_deploy.foundation import runtimes
 
-from .reached import reads
+from .reached import behind
 from .suppression import LEFT_OUT
 
-_KIND, _CENTER_SIZE = "DetectionOutput", "CENTER_SIZE"
-BOXES, SCORES = "boxes", "scores"
+_KIND = "DetectionOutput"
 
 
-def give_what_is_chosen_from(model: Any) -> bool:
+def give_what_is_chosen_from(model: Any) -> None:
     """Replace the outputs that one DetectionOutput gives by two: boxes [N,R,4] and scores [N,R,C], the background's among them.
 
     Boxes for each class, priors in pixels, scores of a second stage and a background that is not class 0 stay as they are, and
     have no rule.
 
     Args:
-        model: An `openvino.Model`; it is changed.
-
-    Returns:
-        Whether it is changed; then its rt_info says so, too.
+        model: An `openvino.Model`; it is changed, and its rt_info says so.
     """
     lists = [node for node in model.get_ordered_ops() if node.get_type_name() == _KIND]
-    if len(lists) != 1 or not _is_plain(lists[0]):
-        return False
-    [chosen] = lists
-    scores = _scores(chosen)
+    scores = _scores(lists[0]) if len(lists) == 1 and _is_plain(lists[0]) else None
     if scores is None:
-        return False
-    boxes = _boxes(chosen)
+        return
+    [chosen] = lists
+    boxes, after = _boxes(chosen), behind(model, lists)
     for result in model.get_results():
-        if reads(result, chosen):
+        if result.get_name() in after:
             model.remove_result(result)
-    results = []
-    for name, value in ((BOXES, boxes), (SCORES, scores)):
-        result = runtimes.openvino().opset13.result(value)
+    results = [runtimes.openvino().opset13.result(value) for value in (boxes, scores)]
+    for result, name in zip(results, ("boxes", "scores"), strict=True):
         result.output(0).get_tensor().set_names({name})
-        results.append(result)
     model.add_results(results)
     model.set_rt_info(_KIND, LEFT_OUT)
     model.validate_nodes_and_infer_types()
-    return True
 
 
 def _is_plain(node: Any) -> bool:
@@ -72,9 +63,9 @@ def _is_plain(node: Any) -> bool:
 def _scores(node: Any) -> Any | None:
     """[N,R,C], before they were laid out as [N, R * C]; None if C is not known."""
     flat, priors = node.get_input_partial_shape(1)[1], node.get_input_partial_shape(2)[2]
-    if flat.is_dynamic or priors.is_dynamic or flat.get_length() % (priors.get_length() // 4):
+    rows = 0 if priors.is_dynamic else priors.get_length() // 4
+    if not rows or flat.is_dynamic or flat.get_length() % rows:
         return None
-    rows = priors.get_length() // 4
     shape = [rows, flat.get_length() // rows]
     value = node.input_value(1)
     while value.get_node().get_type_name() in ("Reshape", "Squeeze", "Unsqueeze", "Convert"):
@@ -93,10 +84,8 @@ def _boxes(node: Any) -> Any:
     def columns(value: Any, start: int) -> Any:
         return op.slice(value, [start], [start + 2], [1], [-1])
 
-    codes, parts = (
-        _floats(node, 0, [0, -1, 4]),
-        _floats(node, 2, [1, -1, node.get_input_partial_shape(2)[2].get_length()]),
-    )
+    codes = _floats(node, 0, [0, -1, 4])
+    parts = _floats(node, 2, [1, -1, node.get_input_partial_shape(2)[2].get_length()])
 
     def part(index: int) -> Any:  # the priors' corners, or their variances
         return op.reshape(op.gather(parts, [index], 1), [1, -1, 4], False)
@@ -104,7 +93,7 @@ def _boxes(node: Any) -> Any:
     priors = part(0)
     if not given["variance_encoded_in_target"]:
         codes = op.multiply(codes, part(1))
-    if _CENTER_SIZE in given["code_type"]:
+    if "CENTER_SIZE" in given["code_type"]:
         size, half = op.subtract(columns(priors, 2), columns(priors, 0)), op.constant(0.5, ov.Type.f32)
         centre = op.multiply(op.add(columns(priors, 0), columns(priors, 2)), half)
         centre = op.add(op.multiply(columns(codes, 0), size), centre)

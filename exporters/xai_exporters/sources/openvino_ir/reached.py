@@ -1,17 +1,21 @@
-"""What a node of an OpenVINO model depends on."""
+"""What nodes of an OpenVINO model read, and what depends on them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
-def reads(result: Any, chosen: Any) -> bool:
-    """Whether a result depends on what another node gives."""
-    pending, seen = [result], {result.get_name()}
-    for node in pending:
-        if node.get_name() == chosen.get_name():
-            return True
-        before = [node.input_value(i).get_node() for i in range(node.get_input_size())]
-        pending += [one for one in before if one.get_name() not in seen]
-        seen |= {one.get_name() for one in before}
-    return False
+def before(node: Any) -> list[Any]:
+    """The outputs that a node reads, in their order."""
+    return [node.input_value(i) for i in range(node.get_input_size())]
+
+
+def behind(model: Any, nodes: Iterable[Any]) -> set[str]:
+    """The names of all nodes that depend on what some nodes give, without these themselves unless they depend on each other."""
+    reached, found = {node.get_name() for node in nodes}, set[str]()
+    for node in model.get_ordered_ops():
+        if any(value.get_node().get_name() in reached for value in before(node)):
+            reached.add(node.get_name())
+            found.add(node.get_name())
+    return found

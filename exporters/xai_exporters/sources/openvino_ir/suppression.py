@@ -4,6 +4,8 @@ The list that a suppression gives has another length for each image. What is giv
 for each anchor, [N,R,E] or [N,E,R]: a detector's decoder recognises them (`cut/scores/detectors`). NonMaxSuppression's own list
 stays beside them, and is read if no decoder does. MulticlassNms and MatrixNms (PaddleDetection's) have no equal in ONNX: their
 lists are left out.
+
+The proposals of a detector of two stages are not what it finds: a suppression that layers follow is left as it is.
 """
 
 from __future__ import annotations
@@ -11,11 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .reached import reads
+from .reached import before, behind
 
 _WITH_RULE = "NonMaxSuppression"
 _KINDS = (_WITH_RULE, "MulticlassNms", "MatrixNms")
 _MOVING = ("Convert", "Gather", "Slice", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze", "VariadicSplit")
+_LAYERS = (
+    "Convolution",
+    "GroupConvolution",
+    "MatMul",
+    "ROIAlign",
+    "ROIPooling",
+    "PSROIPooling",
+    "DeformableConvolution",
+)
 LEFT_OUT = ["xai", "suppression_left_out"]
 """Where a model without its list says so, in its rt_info: the suppression's type."""
 
@@ -28,37 +39,41 @@ def add_what_is_chosen_from(model: Any) -> None:
     """
     images = [port.get_partial_shape() for port in model.inputs if port.get_partial_shape().rank == 4]
     choosing = [node for node in model.get_ordered_ops() if node.get_type_name() in _KINDS]
-    if not choosing or not images:
+    after = behind(model, choosing)
+    layers = {node.get_name() for node in model.get_ordered_ops() if node.get_type_name() in (*_LAYERS, *_KINDS)}
+    if not choosing or not images or after & layers:
         return
     given = {_key(port.get_node().input_value(0)) for port in model.outputs}
     found: dict[tuple[str, int], Any] = {}
     for node in choosing:
-        for start in (node.input_value(0), node.input_value(1)):
-            found |= {_key(value): value for value in _rows_before(start, images[0][0])}
+        boxes, scores = ([*_rows_before(node.input_value(i), images[0][0])] for i in (0, 1))
+        if not boxes or not scores:
+            return
+        found |= {_key(value): value for value in (*boxes, *scores)}
     new = [value for key, value in found.items() if key not in given]
     for i, port in enumerate(model.add_outputs(new) if new else ()):
         if not port.get_names():
             port.get_tensor().set_names({f"before_suppression_{i}"})
     without = [node for node in choosing if node.get_type_name() != _WITH_RULE]
-    if found and without:
-        for result in model.get_results():
-            if any(reads(result, node) for node in without):
-                model.remove_result(result)
+    lists = behind(model, without)
+    for result in model.get_results():
+        if result.get_name() in lists:
+            model.remove_result(result)
+    if without:
         model.set_rt_info(without[0].get_type_name(), LEFT_OUT)
     model.validate_nodes_and_infer_types()
 
 
 def _rows_before(start: Any, batch: Any) -> Iterator[Any]:
-    """The nearest tensors on the way back that hold rows; behind operators that only move their numbers, if there are any."""
+    """The nearest tensors on the way back that hold rows, before any layer; behind operators that only move their numbers."""
     pending, seen = [start], {_key(start)}
     for value in pending:
         if _holds_rows(value, batch):
             yield _behind(value, batch)
-            continue
-        node = value.get_node()
-        before = [node.input_value(i) for i in range(node.get_input_size())]
-        pending += [one for one in before if _key(one) not in seen]
-        seen |= {_key(one) for one in before}
+        elif value.get_node().get_type_name() not in _LAYERS:
+            own = [one for one in before(value.get_node()) if _key(one) not in seen]
+            pending += own
+            seen.update(map(_key, own))
 
 
 def _behind(value: Any, batch: Any) -> Any:

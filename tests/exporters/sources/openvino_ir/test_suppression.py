@@ -10,6 +10,7 @@ import pytest
 from xai_exporters import Request, export
 from xai_exporters.errors import SourceError
 from xai_exporters.sources import load_source
+from xai_exporters.sources.openvino_ir import suppression
 
 from xai_deploy import Explainer
 
@@ -79,6 +80,33 @@ SIZE, CLASSES = 6, 3
 WEIGHTS = RNG.normal(size=(8, 3, 3, 3)).astype(np.float32) / 256
 HEADS = {n: size * RNG.normal(size=(n, 8, 1, 1)).astype(np.float32) for n, size in ((4, 2.0), (CLASSES, 0.2))}
 IMAGE = RNG.uniform(0, 255, (1, 3, 2 * SIZE, 2 * SIZE)).astype(np.float32)
+
+
+def best(boxes: Any, scores: Any) -> Any:
+    """The boxes that a suppression leaves, [n,4]."""
+    kept = o.non_max_suppression(boxes, scores, c(np.int64(5)), f32(0.5), f32(0.0), sort_result_descending=False)
+    return o.gather(o.squeeze(boxes, ints(0)), o.gather(kept.output(0), c(np.int64(2)), c(np.int64(1))), c(np.int64(0)))
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_proposals_are_no_detections(stages: int, tmp_path: Path) -> None:
+    """Of a network of two stages the boxes that its first one proposes are not given: a layer follows their suppression."""
+
+    def build(x: Any) -> Any:
+        flat = o.reshape(x, ints(1, -1), False)
+        boxes = o.reshape(o.slice(flat, ints(0), ints(60), ints(1), ints(1)), ints(1, 15, 4), False)
+        scores = o.reshape(o.slice(flat, ints(60), ints(75), ints(1), ints(1)), ints(1, 1, 15), False)
+        left = best(boxes, scores)
+        for _ in range(stages - 1):
+            moved = o.matmul(left, c(np.eye(4, dtype=np.float32)), False, False)
+            left = best(o.unsqueeze(moved, ints(0)), o.unsqueeze(o.reduce_mean(moved, ints(1), False), ints(0, 1)))
+        return left
+
+    model = ov.Core().read_model(saved(tmp_path, build, 1))
+    suppression.add_what_is_chosen_from(model)
+    assert len(model.outputs) == (3 if stages == 1 else 1)
+
+
 LISTS: dict[str, Any] = {
     "MulticlassNms": lambda boxes, scores: o.multiclass_nms(
         boxes, scores, sort_result_type="score", output_type="i32", iou_threshold=0.5, score_threshold=0.01, nms_top_k=30,
