@@ -8,7 +8,7 @@ import onnx
 
 from xai_deploy.format.rows import NMS_INSIDE
 
-from ..cut.scores.listed import NMS, find_listed, suppressed
+from ..cut.scores.listed import NMS, find_listed, rows_before, suppressed
 from ..cut.scores.rows import gives_list
 from ..passes.boxes_head import MOST
 from ..passes.clean import CleanGraph, clean
@@ -42,6 +42,8 @@ def with_best_boxes(
     order = "top, left, bottom, right" if listed.top_first else "left, top, right, bottom"
     given = f"{', '.join(listed.outputs)}; {order}"
     note = f"the boxes that the network's own {NMS} chose ({given}) are read as rows, the best {MOST} of them"
+    rows = rows_before(graph) & {name for node in network.proto.graph.node for name in node.output}
+    note += f"; gradients reach what it chooses from: --output {rows.pop()} --decoder NAME" if len(rows) == 1 else ""
     unheld = () if network.reference is None else (_UNHELD.format(network.framework),)
     network = replace(network, proto=proto, taps={}, reference=None, notes=(*network.notes, note, *unheld))
     request = replace(request, output=name, decoder=NMS_INSIDE)

@@ -6,7 +6,7 @@ before the suppression is 0: a trained network finds nothing sure in noise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...errors import GraphError
 from ...graph.measure import open_session, run
-from ...graph.reading import constant_of, descendants
+from ...graph.reading import constant_of, descendants, signals, sized_by_content
 from ...passes.boxes_head import Columns, add_boxes_head
 from ...passes.clean import CleanGraph
 from ...passes.network_inputs import probes
@@ -37,6 +37,8 @@ _TABLES = {
     "left, top, right, bottom, score": ((0, 1, 2, 3), 4, None),  # MMDetection, with classes in another output
 }
 """The columns of corners, score and class in a row of a table."""
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "RoiAlign")
+_MOVING = ("Cast", "Gather", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
 _THRESHOLDS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 
@@ -80,6 +82,42 @@ Seen = Mapping[str, list[NDArray[Any]]]
 def suppressed(graph: ir.Graph) -> set[ir.Value]:
     """Every value that is computed from what a suppression chose."""
     return descendants(value for node in graph if node.op_type == NMS for value in node.outputs)
+
+
+def rows_before(clean: CleanGraph) -> set[str]:
+    """The names of the last tensors [N,R,E] before the suppressions of a network of one stage, before they are moved about.
+
+    The proposals of a first stage are not what a detector finds: none if layers follow a suppression.
+    """
+    after = suppressed(clean.graph)
+    if any(node.op_type in _LAYERS and not after.isdisjoint(node.inputs) for node in clean.graph):
+        return set()
+    free = sized_by_content(clean.graph)  # after a threshold there are as many rows as lie above it
+
+    def holds_rows(value: ir.Value) -> bool:
+        fixed = value not in free and value.producer() is not None
+        return fixed and len(clean.shapes.per_image(value.name) or ()) == 2
+
+    pending = [value for node in clean.graph if node.op_type == NMS for value in node.inputs[:2] if value is not None]
+    seen, found = set(pending), set()
+    for value in pending:
+        if holds_rows(value):
+            found.add(str(_behind(value, holds_rows).name))
+        elif (node := value.producer()) is not None and node.op_type not in _LAYERS:
+            own = [source for source in signals(node) if source not in seen]
+            pending += own
+            seen.update(own)
+    return found
+
+
+def _behind(value: ir.Value, holds_rows: Callable[[ir.Value], bool]) -> ir.Value:
+    """The first tensor on the way back whose rows are not only moved from another one."""
+    while (node := value.producer()) is not None and node.op_type in _MOVING:
+        source = node.inputs[0]
+        if source is None or not holds_rows(source):
+            break
+        value = source
+    return value
 
 
 def find_listed(clean: CleanGraph) -> Listed:

@@ -1,7 +1,8 @@
-"""An IR whose suppression is inside: what it chooses from is explained, as in the network without it."""
+"""A file whose suppression is inside: what it chooses from is explained, as in the network without it."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -70,3 +71,17 @@ def test_its_own_list(form: str, made: Callable[[str], Made], tmp_path: Path) ->
             wanted = live(own, x)
             assert [one.index for one in image] == [index for _, _, index in wanted]
             np.testing.assert_allclose([one.box for one in image], [box for box, _, _ in wanted], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_advice_for_gradients(form: str, made: Callable[[str], Made], tmp_path: Path) -> None:
+    """Of ONNX the list is read, and the note names the tensor before it: its maps are those of the file without a list."""
+    own = made("yolov8")
+    onnx.save(with_suppression(own.source, form), tmp_path / "net.onnx")
+    fields: dict[str, Any] = {"output_path": tmp_path / "net.xai", "preprocess": "none", "overwrite": True}
+    done = export(Request(tmp_path / "net.onnx", **fields))
+    [name] = [found[1] for note in done.notes if (found := re.search(r"--output (\S+) --decoder NAME$", note))]
+    export(Request(tmp_path / "net.onnx", output=name, decoder="yolov8", **fields))
+    explainer = Explainer(tmp_path / "net.xai", "onnxruntime", detections=ALL)
+    got, wanted = (one.explain(own.images, "layer-cam", "box 1") for one in (explainer, own.explainers[0]))
+    np.testing.assert_allclose(got.raw, wanted.raw, rtol=0, atol=1e-4 * np.abs(wanted.raw).max())
