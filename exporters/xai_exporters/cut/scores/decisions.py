@@ -58,10 +58,12 @@ def refuse_decisions(output: ir.Value, alone: bool) -> None:
             f"the output {output.name!r} holds {held}: no gradient passes it. Export the detector up to its boxes and scores; the "
             "suppression is then done when it is explained"
         )
-    scores = _scores_before(output)
-    advice = f"export the network up to its scores{f', which seem to be {scores!r},' if scores else ''} instead"
-    other = "" if alone else ", or name another output with --output"
-    raise GraphError(f"the output {output.name!r} holds {held}; {advice}{other}")
+    advice = "export the network up to its scores"
+    if (scores := _scores_before(output)) is not None:
+        advice += f", which seem to be {scores!r}, or name these with --output"
+    elif not alone:
+        advice += ", or name another output with --output"
+    raise GraphError(f"the output {output.name!r} holds {held}; {advice}")
 
 
 def _decision(output: ir.Value) -> str | None:

@@ -141,3 +141,17 @@ def test_an_inner_tensor_as_an_embedding(tmp_path: Path, backend: str) -> None:
     pixels = IMAGE.astype(np.float32).transpose(2, 0, 1)[None]
     [features] = onnxruntime.InferenceSession(alone.SerializeToString()).run([pooled], {"image": pixels})
     np.testing.assert_allclose(given.logits, features / np.linalg.norm(features), atol=1e-5)
+
+
+def test_the_remedy_for_a_decision(tmp_path: Path) -> None:
+    """A refused ArgMax names the scores before it; with this name the classes are explained."""
+    b = o.Build()
+    scores = b.linear(b.pooled(b.features()))
+    b("ArgMax", scores, axis=1, out="result")
+    model = b.model("result", ranks={"result": (onnx.TensorProto.INT64, ("N", 1))})
+    with pytest.raises(GraphError, match=f"which seem to be '{scores}', or name these with --output$"):
+        export_onnx(tmp_path, model)
+    done = export_onnx(tmp_path, model, output=scores)
+    assert done.manifest.scores.shape == (nets.CLASSES,)
+    result = Explainer(tmp_path / "net.xai", "onnxruntime").explain(IMAGE, "grad-cam")
+    np.testing.assert_array_equal(result.outputs["result"].reshape(-1), result.logits.argmax(axis=1))
