@@ -95,7 +95,7 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
 
     # rank: 2 for tokens [T,K], 3 for maps
     def first(value: ir.Value, rank: int) -> bool:
-        if value in reading and rank == 2 and _op(value) == "LayerNormalization":
+        if value in reading and rank == 2 and _is_layer_norm(value):
             return without_batch(clean, side_tensors(clean, value, [logits.value, *clean.graph.outputs])) is None
         return (rank == 3 or not mixing) and straight(value) and (rank == 3 or _is_pooled(clean, value, leading))
 
@@ -192,6 +192,13 @@ def _from_last(
 def _op(value: ir.Value) -> str:
     producer = value.producer()
     return "" if producer is None else producer.op_type
+
+
+def _is_layer_norm(value: ir.Value) -> bool:
+    """Whether a LayerNormalization made a tensor; its gains and shifts may follow it, as in an OpenVINO IR."""
+    while (node := value.producer()) is not None and node.op_type in ("Mul", "Add") and len(signals(node)) == 1:
+        [value] = signals(node)
+    return _op(value) == "LayerNormalization"
 
 
 def _mixes(clean: CleanGraph, softmax: ir.Value) -> bool:

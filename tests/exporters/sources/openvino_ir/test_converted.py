@@ -60,3 +60,18 @@ def test_gradient_at_the_image(done: Export, backend: str) -> None:
 def test_the_layer_is_a_grid_of_tokens(done: Export) -> None:
     target = done.manifest.target
     assert (target.layout, target.shape, target.prefix_tokens) == ("NTC", (16, 4, 4), 1)
+
+
+def test_the_layer_is_what_torchs_module_gives(done: Export) -> None:
+    """With its gains and shifts, which stand behind OpenVINO's MVN: the last normalisation before an attention."""
+    kept: list[torch.Tensor] = []
+    net = network()
+    last = net.encoder.layers[-1].ln_1  # type: ignore[union-attr, index]
+    last.register_forward_hook(lambda module, given, result: kept.append(result))  # type: ignore[operator]
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        net(x)
+    session = runtimes.onnxruntime().InferenceSession(str(done.path / "head.onnx"), providers=["CPUExecutionProvider"])
+    [activation] = session.run(["activation"], {session.get_inputs()[0].name: x.numpy()})
+    want = kept[0][:, 1:].transpose(1, 2).reshape(2, 16, 4, 4).numpy()
+    np.testing.assert_allclose(activation, want, rtol=0, atol=1e-5 * np.abs(want).max())
