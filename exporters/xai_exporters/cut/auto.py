@@ -80,9 +80,8 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     leading = ancestors([logits.value])
     own = descendants(clean.graph.inputs[:1])  # what other images' branches give may pass beside any layer
     between = (leading & own) - {logits.value}
-    themselves, pixels = _themselves(logits.value), _pixels(clean.graph.inputs[0])
-    order = [v for node in clean.graph for v in node.outputs if v in between]
-    order.sort(key=lambda v: 0 if v in pixels else 1 if v in themselves else 2)
+    pixels = _pixels(clean.graph.inputs[0])
+    order = _in_order(clean, between, pixels, _themselves(logits.value))
     if logits.is_dense:
         yield from ((value, None) for value in _coarsest(clean, order))
         return
@@ -93,19 +92,20 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     def straight(value: ir.Value) -> bool:
         return value not in mixing and own.isdisjoint(side_tensors(clean, value, [logits.value]))
 
+    def of_each_image(value: ir.Value) -> bool:
+        return without_batch(clean, side_tensors(clean, value, [logits.value, *clean.graph.outputs])) is None
+
     # rank: 2 for tokens [T,K], 3 for maps
     def first(value: ir.Value, rank: int) -> bool:
         if value in reading and rank == 2 and _is_layer_norm(value):
-            return without_batch(clean, side_tensors(clean, value, [logits.value, *clean.graph.outputs])) is None
+            return of_each_image(value)
         return (rank == 3 or not mixing) and straight(value) and (rank == 3 or _is_pooled(clean, value, leading))
 
     def second(value: ir.Value, rank: int) -> bool:
         return straight(value) and _is_pooled(clean, value, leading)
 
     def third(value: ir.Value, rank: int) -> bool:
-        if value not in reading or rank != 2 or not is_normalised(clean, value):
-            return False
-        return without_batch(clean, side_tensors(clean, value, [logits.value, *clean.graph.outputs])) is None
+        return value in reading and rank == 2 and is_normalised(clean, value) and of_each_image(value)
 
     # The second choice also takes tokens after the last attention, if all positions are pooled. Tokens in another order than the
     # image's come after it: a network brings them back into the image's order in its last maps. The third choice takes the first
@@ -114,16 +114,26 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     given: set[ir.Value] = set()
     for last in chain.from_iterable(_from_last(clean, order, *way) for way in ways):
         chosen = before_pooling(clean, last)
-        if chosen not in given:
-            given.add(chosen)
-            note = _NO_MAP.format(chosen.name) if chosen in pixels else None
-            yield chosen, note or (None if chosen in reading else _mixed_behind(clean, chosen, leading))
+        if chosen in pixels and chosen not in given:
+            yield chosen, _NO_MAP.format(chosen.name)
+        elif chosen not in given:
+            yield chosen, None if chosen in reading else _mixed_behind(clean, chosen, leading)
+        given.add(chosen)
     if not given:
-        rank = len(clean.image_shape) + 1
-        raise LayerError(
-            f"no {rank}-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
-            "(--list-layers shows them)"
-        )
+        raise _no_layer(clean, "straight to the logits, and no tokens of patches")
+
+
+def _no_layer(clean: CleanGraph, where: str) -> LayerError:
+    rank = len(clean.image_shape) + 1
+    return LayerError(f"no {rank}-D activation leads {where}; name a layer with --split (--list-layers shows them)")
+
+
+def _in_order(
+    clean: CleanGraph, between: set[ir.Value], pixels: set[ir.Value], scores: set[ir.Value]
+) -> list[ir.Value]:
+    """Tensors in the graph's order, but those of the image and of the scores themselves first: the last one is tried first."""
+    order = [v for node in clean.graph for v in node.outputs if v in between]
+    return sorted(order, key=lambda v: 0 if v in pixels else 1 if v in scores else 2)
 
 
 def _themselves(scores: ir.Value) -> set[ir.Value]:
@@ -160,10 +170,7 @@ def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
         if grid is not None and min(grid.shape[1:]) > 1 and grid.order is None:
             maps.append((math.prod(grid.shape[1:]), value))
     if not maps:
-        rank = len(clean.image_shape) + 1
-        raise LayerError(
-            f"no {rank}-D activation leads to the scores; name a layer with --split (--list-layers shows them)"
-        )
+        raise _no_layer(clean, "to the scores")
     fewest = min(count for count, _ in maps)
     coarse = [value for count, value in maps if count == fewest]
     # an activation function's result, if there is one: what a linear layer gives has not been decided upon yet
