@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from xai_deploy.foundation import runtimes
 
@@ -21,15 +24,34 @@ _WEIGHTS = b"\nweights beside it:\n"
 
 
 def seeds() -> list[bytes]:
-    """The small network of other targets, converted by OpenVINO: in float32 and in float16."""
+    """The small network of other targets, converted by OpenVINO: in float32 and in float16; and lists of boxes."""
     ov, folder = runtimes.openvino(), place("ir")
     (folder / "net.onnx").write_bytes(network().SerializeToString())
     model = ov.convert_model(folder / "net.onnx")
     found = []
-    for half in (False, True):
-        ov.save_model(model, folder / "net.xml", compress_to_fp16=half)
+    for given, half in ((model, False), (model, True), *((_detector(ov, kind), False) for kind in (0, 1))):
+        ov.save_model(given, folder / "net.xml", compress_to_fp16=half)
         found.append((folder / "net.xml").read_bytes() + _WEIGHTS + (folder / "net.bin").read_bytes())
     return found
+
+
+def _detector(ov: Any, kind: int) -> Any:
+    """Eight boxes and their scores, from an image [1,3,4,4], and what chooses among them: DetectionOutput, or NonMaxSuppression."""
+    op, flat_shape = ov.opset13, np.array([1, -1])
+    x = op.parameter(ov.PartialShape([1, 3, 4, 4]), np.float32, name="image")
+    flat = op.reshape(x, flat_shape, False)
+    codes, scores = (op.slice(flat, [start], [end], [1], [1]) for start, end in ((0, 32), (32, 48)))
+    if kind == 0:
+        priors = op.constant(np.tile(np.array([0.1, 0.1, 0.6, 0.6], np.float32), 16).reshape(1, 2, 32))
+        options = {
+            "keep_top_k": [5], "nms_threshold": 0.5, "share_location": True, "normalized": True, "background_label_id": 0,
+            "code_type": "caffe.PriorBoxParameter.CENTER_SIZE",
+        }  # fmt: skip
+        return ov.Model([op.detection_output(codes, scores, priors, options)], [x], "detector")
+    boxes, scores = op.reshape(codes, [1, 8, 4], False), op.reshape(scores, [1, 2, 8], False)
+    most, limit = op.constant(np.int64(5)), op.constant(np.float32(0.5))
+    chosen = op.non_max_suppression(boxes, scores, most, limit, limit)
+    return ov.Model([chosen.output(0)], [x], "detector")
 
 
 def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:

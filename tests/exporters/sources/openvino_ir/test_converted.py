@@ -67,7 +67,7 @@ def test_the_layer_is_what_torchs_module_gives(done: Export) -> None:
     kept: list[torch.Tensor] = []
     net = network()
     last = net.encoder.layers[-1].ln_1  # type: ignore[union-attr, index]
-    last.register_forward_hook(lambda module, given, result: kept.append(result))  # type: ignore[operator]
+    last.register_forward_hook(lambda module, given, result: kept.append(result))
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         net(x)
