@@ -17,7 +17,7 @@ from ..passes.opset import to_common_opset
 from ..request import Request
 from ..sources import TrainedNetwork
 
-_UNHELD = "this list is not compared with {}; without --decoder nms-inside the boxes and scores before it may be read, which are"
+_UNHELD = "this list is not compared with {}: its length differs from image to image"
 
 
 def with_best_boxes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import onnx
 
 from .runtime_domain import put_aside
@@ -21,9 +23,9 @@ def with_output(model: onnx.ModelProto, name: str | None) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.graph.output.append(onnx.ValueInfoProto(name=name))
-    try:  # the type; runtimes do not need it
+    with contextlib.suppress(
+        Exception
+    ):  # runtimes do not need the type, and a later step says what is wrong with a damaged graph
         *_, own = onnx.shape_inference.infer_shapes(put_aside(copy)).graph.output
         copy.graph.output[-1].CopyFrom(own)
-    except Exception:  # a damaged graph: a later step says what is wrong
-        return copy
     return copy

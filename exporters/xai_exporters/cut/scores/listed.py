@@ -87,7 +87,7 @@ def suppressed(graph: ir.Graph) -> set[ir.Value]:
 def rows_before(clean: CleanGraph) -> set[str]:
     """The names of the last tensors [N,R,E] before the suppressions of a network of one stage, before they are moved about.
 
-    The proposals of a first stage are not what a detector finds: none if layers follow a suppression.
+    A detector of two stages has layers behind its first suppression. The proposals there are not what it finds, so none are named.
     """
     after = suppressed(clean.graph)
     if any(node.op_type in _LAYERS and not after.isdisjoint(node.inputs) for node in clean.graph):
