@@ -34,7 +34,7 @@ from xai_deploy.format.randomised import Randomised
 
 from . import nets
 from . import onnx_nets as o
-from .running import export_onnx, export_torch, left_behind, onnx_request
+from .running import HEAD_AND_TAIL, export_onnx, export_torch, left_behind, onnx_request
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -83,7 +83,7 @@ def test_cascade(tmp_path: Path, which: str, steps: int) -> None:
     build, layers = CASCADES[which]
     source = arrays_of(build())
     names = set().union(*layers)
-    done = export_onnx(tmp_path, build(), randomise=steps)
+    done = export_onnx(tmp_path, build(), randomise=steps, roles=HEAD_AND_TAIL)
     assert changed(source, {**source, **weights_of(done.path, names)}) == set()
     earlier: Arrays = {}
     for step, one in enumerate(done.randomised, 1):
@@ -123,7 +123,7 @@ def test_all_graphs_have_the_random_weights(tmp_path: Path) -> None:
 def test_predictions(tmp_path: Path, which: str) -> None:
     """The bundle gives what the source gives with the bundle's weights in the place of its own."""
     build, layers = CASCADES[which]
-    done = export_onnx(tmp_path, build(), randomise=2)
+    done = export_onnx(tmp_path, build(), randomise=2, roles=HEAD_AND_TAIL)
     own = run_onnx(build(), images := images_of(done))
     for one in done.randomised:
         whole = build()
@@ -167,7 +167,7 @@ def test_the_same_bytes_and_another_seed(tmp_path: Path) -> None:
 
 def test_quantised(tmp_path: Path) -> None:
     """uint8 in and out, int8 within: the random network quantised is what is compared."""
-    [one] = export_onnx(tmp_path, o.quantised(), randomise=1).randomised
+    [one] = export_onnx(tmp_path, o.quantised(), randomise=1, roles=HEAD_AND_TAIL).randomised
     assert one.verified.source == 0
     assert one.manifest.randomised is not None
     assert len(one.manifest.randomised.layers) == 3
@@ -227,11 +227,7 @@ def test_resnet18_stays_alive(tmp_path: Path) -> None:
             dynamic_axes={"image": {0: "N"}},
         )
     request = Request(
-        tmp_path / "net.onnx",
-        "layer4",
-        tmp_path / "net.xai",
-        preprocess="imagenet",
-        randomise=2,
+        tmp_path / "net.onnx", "layer4", tmp_path / "net.xai", preprocess="imagenet", randomise=2, roles=HEAD_AND_TAIL
     )
     done = export(request)
     last = done.randomised[-1].manifest.randomised
@@ -315,14 +311,14 @@ def test_a_step_that_fails_takes_all_with_it(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("xai_exporters.pipeline.verify", third_fails)
     with pytest.raises(VerificationError, match=r"^randomised 2 of 3: head and tail differ$"):
-        export_onnx(tmp_path, o.classifier(), randomise=3)
+        export_onnx(tmp_path, o.classifier(), randomise=3, roles=HEAD_AND_TAIL)
     assert left_behind(tmp_path) == []
 
 
 @pytest.mark.parametrize("error", [OSError(13, "Permission denied"), KeyboardInterrupt()])
 def test_all_old_bundles_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """The last of the renames fails: those in place already are taken back."""
-    request = onnx_request(tmp_path, o.classifier(), randomise=2, overwrite=True)
+    request = onnx_request(tmp_path, o.classifier(), randomise=2, overwrite=True, roles=HEAD_AND_TAIL)
     done = export(request)
     paths = [done.path, *(one.path for one in done.randomised)]
     before = [bytes_of(path) for path in paths]
@@ -343,24 +339,40 @@ def test_all_old_bundles_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     onnx.save(o.residual(), tmp_path / "net.onnx")
-    assert main(["net.onnx", "--preprocess", "none", "--randomise", "2", "--randomise-seed", "3"]) == 0
+    assert (
+        main(["net.onnx", "--preprocess", "none", "--roles", "head,tail", "--randomise", "2", "--randomise-seed", "3"])
+        == 0
+    )
     out, err = capsys.readouterr()
     assert err == ""
     assert "Wrote net.randomised-1-of-2.xai (" in out
     assert "): 3 layers are random, down to layer1.0.conv2." in out
     assert "): 5 layers are random, down to stem." in out
-    arguments = ["net.onnx", "--preprocess", "none", "--randomise", "2", "--json", "-", "--overwrite", "-o", "out.xai"]
+    arguments = [
+        "net.onnx",
+        "--preprocess",
+        "none",
+        "--roles",
+        "head,tail",
+        "--randomise",
+        "2",
+        "--json",
+        "-",
+        "--overwrite",
+        "-o",
+        "out.xai",
+    ]
     assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
     assert [one["bundle"] for one in report["randomised"]] == [f"out.randomised-{k}-of-2.xai" for k in (1, 2)]
     assert report["randomised"][1]["manifest"]["randomised"]["layers"][-1] == "stem"
     assert report["manifest"]["randomised"] is None
-    assert main(["net.onnx", "--preprocess", "none", "--randomise", "1", "-o", "bare"]) == 0
+    assert main(["net.onnx", "--preprocess", "none", "--roles", "head,tail", "--randomise", "1", "-o", "bare"]) == 0
     assert (tmp_path / "bare.randomised-1-of-1.xai/manifest.json").exists()
 
 
 def test_progress(tmp_path: Path) -> None:
     told: list[str] = []
-    export(onnx_request(tmp_path, o.classifier(), randomise=1), told.append)
+    export(onnx_request(tmp_path, o.classifier(), randomise=1, roles=HEAD_AND_TAIL), told.append)
     assert told[-1] == "randomised 1 of 1: writing and verifying"
     assert "cutting" in told

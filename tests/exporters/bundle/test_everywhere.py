@@ -115,6 +115,11 @@ class Lying:
         return {n: np.asarray(v) * (self.factor if n == self.name else 1) for n, v in results.items()}
 
 
+@pytest.fixture(scope="module")
+def every_role(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_onnx(tmp_path_factory.mktemp("every"), o.classifier(), input_gradient=True).path
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(
     ("method", "role", "output"),
@@ -125,9 +130,8 @@ class Lying:
         ("reciprocam", "pixelwise-tail", "pixel_logits"),
     ],
 )
-def test_the_engine_compares_once(tmp_path: Path, backend: str, method: str, role: str, output: str) -> None:
-    path = export_onnx(tmp_path, o.classifier(), input_gradient=True).path
-    explainer = Explainer(path, backend=backend)
+def test_the_engine_compares_once(every_role: Path, backend: str, method: str, role: str, output: str) -> None:
+    explainer = Explainer(every_role, backend=backend)
     honest = explainer._sessions(role)
     wrong = 2 if role == "pixelwise-tail" else 1.01  # the bias is most of the logits
     explainer._sessions.opened[role] = Lying(honest, output, wrong)
@@ -135,7 +139,7 @@ def test_the_engine_compares_once(tmp_path: Path, backend: str, method: str, rol
     with pytest.raises(WrongResultError, match=told) as error:
         explainer.explain(IMAGES, method)
     assert isinstance(error.value, RuntimeFailure)
-    explainer = Explainer(path, backend=backend)
+    explainer = Explainer(every_role, backend=backend)
     tail = Lying(explainer._sessions("tail"), "", 1)
     explainer._sessions.opened |= {"tail": tail, role: Lying(honest, output, 1.0001)}
     first = explainer.explain(IMAGES, method)

@@ -24,7 +24,7 @@ from xai_deploy.errors import WrongResultError
 from xai_deploy.faithful import NOISE, allowed, rounding, said
 
 from .. import onnx_nets as o
-from ..running import export_onnx, left_behind
+from ..running import HEAD_AND_TAIL, export_onnx, left_behind
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 20, 3)).astype(np.uint8)
 WRONG = 1.05
@@ -112,13 +112,16 @@ def test_a_fused_graph_that_is_wrong_by_default(
 
     monkeypatch.setattr(installed, "_plain_openvino", opened)
     if by < 0.5:
-        assert "fused-grad-cam" in export_onnx(tmp_path, o.quantised("logits"), fuse=("grad-cam",)).manifest.graphs
+        assert (
+            "fused-grad-cam"
+            in export_onnx(tmp_path, o.quantised("logits"), fuse=("grad-cam",), roles=HEAD_AND_TAIL).manifest.graphs
+        )
         return
     said = "its map differs by 200% from ONNX's" if output == "saliency_map" else "its logits differ"
     with pytest.raises(
         VerificationError, match=f"{said}.*, as programs open files by default, and is right with LP_TRANSF"
     ):
-        export_onnx(tmp_path, o.quantised("logits"), fuse=("grad-cam",))
+        export_onnx(tmp_path, o.quantised("logits"), fuse=("grad-cam",), roles=HEAD_AND_TAIL)
 
 
 GAINS = np.array([0.8, -0.4, 0.2, 0.4, 0.0], np.float32)

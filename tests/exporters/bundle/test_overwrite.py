@@ -19,7 +19,7 @@ from xai_deploy.errors import IntegrityError
 from xai_deploy.format.bundle import Bundle
 
 from .. import onnx_nets as o
-from ..running import export_onnx
+from ..running import HEAD_AND_TAIL, export_onnx
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,10 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two bundles that differ."""
     folder = tmp_path_factory.mktemp("bundles")
     model = o.classifier()
-    return [export_onnx(folder, model, split=s, output_path=folder / f"{s}.xai").path for s in ("layer", "conv_0")]
+    return [
+        export_onnx(folder, model, split=s, output_path=folder / f"{s}.xai", roles=HEAD_AND_TAIL).path
+        for s in ("layer", "conv_0")
+    ]
 
 
 def overwrite(path: Path, other: Path) -> None:

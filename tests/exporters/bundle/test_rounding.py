@@ -207,7 +207,7 @@ def test_a_role_that_was_asked_for_stays(rounds: Any, tmp_path: Path) -> None:
     assert manifest.extensions[ROUNDING] == "relevance 0.5"
 
 
-@pytest.mark.parametrize("text", ["", "relevance", "relevance x", "relevance -1; ; gradient nan", "relevance inf"])
-def test_a_strangers_entry_is_skipped(text: str, tmp_path: Path) -> None:
-    manifest = export_onnx(tmp_path, o.classifier()).manifest
-    assert rounding(replace(manifest, extensions={ROUNDING: text})) == {}
+def test_a_strangers_entry_is_skipped(tmp_path: Path) -> None:
+    manifest = export_onnx(tmp_path, o.classifier(), roles=("tail",)).manifest
+    for text in ("", "relevance", "relevance x", "relevance -1; ; gradient nan", "relevance inf"):
+        assert rounding(replace(manifest, extensions={ROUNDING: text})) == {}

@@ -28,7 +28,7 @@ from xai_deploy.format.bundle import Input, Preprocess
 from .. import nets
 from .. import onnx_nets as o
 from ..checks import source_reference
-from ..running import export_onnx, export_torch, left_behind, torch_request
+from ..running import HEAD_AND_TAIL, export_onnx, export_torch, left_behind, torch_request
 
 
 def change_weight(cleaned: CleanGraph, factor: float) -> None:
@@ -58,7 +58,7 @@ def test_a_pass_that_changes_the_network(
 
     monkeypatch.setattr("xai_exporters.pipeline.clean", wrong)
     with pytest.raises(VerificationError, match="head and tail differ from the source by"):
-        export_onnx(tmp_path, o.classifier())
+        export_onnx(tmp_path, o.classifier(), roles=HEAD_AND_TAIL)
     assert left_behind(tmp_path) == []
 
 
@@ -76,7 +76,7 @@ def test_a_side_tensor_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     z = b.conv(x, 4, 4, name="layer")
     x = b("Relu", b.conv(b("Add", b("Mul", x, z), y), 4, o.CHANNELS))
     with pytest.raises(VerificationError, match="differ from the source"):
-        export_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")), split="layer")
+        export_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")), split="layer", roles=HEAD_AND_TAIL)
     assert left_behind(tmp_path) == []
 
 
@@ -89,7 +89,7 @@ def test_an_export_that_is_not_the_framework(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("xai_exporters.pipeline.load_source", unfaithful)
     with pytest.raises(VerificationError, match=r"differs from the source framework's own output by 1\.0e-03"):
-        export_torch(tmp_path, nets.randomise(nets.Plain()))
+        export_torch(tmp_path, nets.randomise(nets.Plain()), roles=HEAD_AND_TAIL)
     assert left_behind(tmp_path) == []
 
 
@@ -110,10 +110,10 @@ def test_an_output_of_sigmoids_near_0(
     small = b("Mul", b.linear(b.pooled(b.features())), b.weight(np.array(1e-6, np.float32)))
     b("Sigmoid", b("Sub", small, b.weight(np.array(14, np.float32))), out="scores")
     if faithful:
-        export_onnx(tmp_path, b.model("scores"))
+        export_onnx(tmp_path, b.model("scores"), roles=HEAD_AND_TAIL)
     else:
         with pytest.raises(VerificationError, match="differs from the source framework's own output by"):
-            export_onnx(tmp_path, b.model("scores"))
+            export_onnx(tmp_path, b.model("scores"), roles=HEAD_AND_TAIL)
 
 
 @pytest.mark.parametrize(("apart", "at_once"), [(0.05, True), (1.0, False)])
@@ -125,7 +125,7 @@ def test_sigmoids_near_0_of_three_images_at_once(apart: float, at_once: bool, tm
     further = b("Cast", b("Sub", b("Shape", features, start=0, end=1), b.weight(np.array([1]))), to=o.FLOAT)
     moved = b("Add", small, b("Mul", further, b.weight(np.array([apart / 2], np.float32))))  # 0 for one image
     b("Sigmoid", b("Sub", moved, b.weight(np.array(14, np.float32))), out="scores")
-    done = export_onnx(tmp_path, b.model("scores"))
+    done = export_onnx(tmp_path, b.model("scores"), roles=HEAD_AND_TAIL)
     assert (done.one_because is None) == at_once
 
 
@@ -165,15 +165,15 @@ def test_a_network_that_magnifies_rounding(
 
     monkeypatch.setattr("xai_exporters.pipeline.load_source", off)
     if said is None:
-        export_onnx(tmp_path, model)
+        export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
         assert "Rounding explains it: changes of the images by 1e-7 of themselves move it by" in caplog.text
     else:
         with pytest.raises(VerificationError, match=said):
-            export_onnx(tmp_path, model)
+            export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
 
 
 def test_an_existing_bundle_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = export_onnx(tmp_path, o.classifier())
+    done = export_onnx(tmp_path, o.classifier(), roles=HEAD_AND_TAIL)
     before = {p.name: p.read_bytes() for p in done.path.iterdir()}
 
     def wrong(*arguments: Any) -> CleanGraph:
@@ -183,7 +183,7 @@ def test_an_existing_bundle_survives(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("xai_exporters.pipeline.clean", wrong)
     with pytest.raises(VerificationError):
-        export_onnx(tmp_path, o.classifier(), overwrite=True)
+        export_onnx(tmp_path, o.classifier(), overwrite=True, roles=HEAD_AND_TAIL)
     assert {p.name: p.read_bytes() for p in done.path.iterdir()} == before
     assert left_behind(tmp_path) == ["net.xai"]
 
@@ -199,7 +199,7 @@ def test_a_pixelwise_tail_of_wrong_weights(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("xai_exporters.roles.pixelwise_tail.find_linear", wrong)
     with pytest.raises(VerificationError, match="the pixelwise tail does not reproduce the logits"):
-        export_onnx(tmp_path, o.classifier())
+        export_onnx(tmp_path, o.classifier(), roles=("pixelwise-tail",))
     assert left_behind(tmp_path) == []
 
 
@@ -209,11 +209,11 @@ def test_a_network_that_gives_nan(tmp_path: Path) -> None:
     with pytest.raises(
         VerificationError, match="'scores' holds NaN or infinity on noise images; is its training finished"
     ):
-        export_onnx(tmp_path, b.model(x))
+        export_onnx(tmp_path, b.model(x), roles=HEAD_AND_TAIL)
     net = nets.Plain()
     net.fc.bias.data[0] = float("inf")
     with pytest.raises(VerificationError, match="holds NaN or infinity"):
-        export(torch_request(tmp_path, net))
+        export(torch_request(tmp_path, net, roles=HEAD_AND_TAIL))
     assert left_behind(tmp_path) == []
 
 
@@ -232,7 +232,7 @@ def test_an_output_of_another_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("xai_exporters.pipeline.clean", wrong)
     with pytest.raises(VerificationError, match=r"'scores' has shape \(1, 4\), the source gives \(1, 5\)"):
-        export_onnx(tmp_path, o.classifier())
+        export_onnx(tmp_path, o.classifier(), roles=HEAD_AND_TAIL)
 
 
 @pytest.mark.parametrize(("dtype", "layout"), [("float32", "NCHW"), ("uint8", "NHWC"), ("float16", "NHWC")])
@@ -256,7 +256,7 @@ def test_a_vanishing_output(tmp_path: Path) -> None:
     """Scores that are all zero have no scale to compare with; they must still agree."""
     b = o.Build()
     x = b("Gemm", b.pooled(b.features()), b.weight(np.zeros((6, 5), np.float32)), out="scores")
-    assert export_onnx(tmp_path, b.model(x)).verified.source == 0
+    assert export_onnx(tmp_path, b.model(x), roles=HEAD_AND_TAIL).verified.source == 0
 
 
 def test_nan_differs_from_a_number() -> None:

@@ -21,7 +21,7 @@ from xai_deploy.format.bundle import MANIFEST, Bundle
 
 from .. import nets
 from .. import onnx_nets as o
-from ..running import dynamo_onnx, export_onnx, export_torch, left_behind, onnx_request, torch_request
+from ..running import HEAD_AND_TAIL, dynamo_onnx, export_onnx, export_torch, left_behind, onnx_request, torch_request
 
 
 def contents(bundle: Path) -> dict[str, bytes]:
@@ -124,7 +124,7 @@ def test_twice_the_same_bytes(tmp_path: Path, source: str) -> None:
 def test_permissions_let_a_server_read(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        path = export_onnx(tmp_path, o.classifier()).path
+        path = export_onnx(tmp_path, o.classifier(), roles=HEAD_AND_TAIL).path
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o750
@@ -133,7 +133,7 @@ def test_permissions_let_a_server_read(tmp_path: Path) -> None:
 
 
 def test_existing_destination(tmp_path: Path) -> None:
-    request = onnx_request(tmp_path, o.classifier())
+    request = onnx_request(tmp_path, o.classifier(), roles=HEAD_AND_TAIL)
     first = contents(export(request).path)
     with pytest.raises(OutputError, match=r"net\.xai: exists already; give --overwrite"):
         export(Request(**{**request.__dict__, "split": "relu_3"}))
@@ -153,7 +153,7 @@ def test_overwrite_replaces_bundles_only(tmp_path: Path, what: str) -> None:
         if what == "full folder":
             (path / "precious").write_text("precious")
     elif what == "link to a bundle":
-        export_onnx(tmp_path, o.classifier(), output_path=tmp_path / "real.xai")
+        export_onnx(tmp_path, o.classifier(), output_path=tmp_path / "real.xai", roles=HEAD_AND_TAIL)
         path.symlink_to(tmp_path / "real.xai")
     else:
         path.symlink_to(tmp_path / "nowhere")
@@ -201,7 +201,7 @@ def test_a_disk_that_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str, overwrite: bool
 ) -> None:
     """Read-only and full disks, as a user without rights would meet them."""
-    request = onnx_request(tmp_path, o.classifier(), overwrite=overwrite)
+    request = onnx_request(tmp_path, o.classifier(), overwrite=overwrite, roles=HEAD_AND_TAIL)
     before = contents(export(request).path) if overwrite else None
     monkeypatch.setattr(f"xai_exporters.bundle.stage.{name}", failing(OSError(28, "No space left on device")))
     with pytest.raises(OutputError, match=rf"{says} \(No space left on device\)"):
@@ -213,7 +213,7 @@ def test_a_disk_that_refuses(
 @pytest.mark.parametrize("error", [OSError(13, "Permission denied"), KeyboardInterrupt()])
 def test_the_old_bundle_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """The second of the two renames fails, or the user interrupts it."""
-    request = onnx_request(tmp_path, o.classifier(), overwrite=True)
+    request = onnx_request(tmp_path, o.classifier(), overwrite=True, roles=HEAD_AND_TAIL)
     before = contents(export(request).path)
     rename = os.rename
     failed: list[Path] = []
@@ -236,7 +236,7 @@ def test_the_old_bundle_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_default_name_is_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     onnx.save(o.classifier(), tmp_path / "my.net.v2.onnx")
-    done = export(Request(tmp_path / "my.net.v2.onnx", preprocess="none"))
+    done = export(Request(tmp_path / "my.net.v2.onnx", preprocess="none", roles=HEAD_AND_TAIL))
     assert (done.path, done.manifest.name) == (Path("my.net.v2.xai"), "my.net.v2")
 
 

@@ -15,6 +15,8 @@ from xai_exporters.export_result import Export
 
 from xai_deploy import Explainer
 
+from ..running import HEAD_AND_TAIL
+
 RNG = np.random.default_rng(0)
 CONV, LINEAR = (RNG.standard_normal(s).astype(np.float32) / 5 for s in ((6, 3, 3, 3), (6, 5)))
 STEP = 1e-2
@@ -201,7 +203,7 @@ def test_scores_that_are_a_map_in_another_order(steps: str, tmp_path: Path) -> N
         "offset": np.ones((2, 1, 1), np.float32),
         "flat": np.array([0, -1]),
     }
-    done = exported(tmp_path, model(nodes, constants), split="auto", task="numbers")
+    done = exported(tmp_path, model(nodes, constants), split="auto", task="numbers", roles=HEAD_AND_TAIL)
     [layer] = done.manifest.layers
     assert (layer.name, layer.shape) == ("f", (6, 8, 8))
     check_gradient(done)
@@ -210,7 +212,9 @@ def test_scores_that_are_a_map_in_another_order(steps: str, tmp_path: Path) -> N
 def test_a_map_that_is_all_there_is(tmp_path: Path) -> None:
     """With no map before the scores, `auto` still takes theirs."""
     nodes = [FIRST, node("Reshape", ["c", "flat"], "y")]
-    done = exported(tmp_path, model(nodes, {"flat": np.array([0, -1])}), split="auto", task="numbers")
+    done = exported(
+        tmp_path, model(nodes, {"flat": np.array([0, -1])}), split="auto", task="numbers", roles=HEAD_AND_TAIL
+    )
     [layer] = done.manifest.layers
     assert layer.name == "c"
 
@@ -229,7 +233,13 @@ def test_pixels_are_the_last_choice(maps: bool, rounds: bool, tmp_path: Path, ca
         node("MatMul", ["a", "linear"], "y"),
     ]
     constants = {"d": np.float32(0.1), "w": (RNG.standard_normal((192, 6)) / 14).astype(np.float32)}
-    done = exported(tmp_path, model([*nodes, *(first if maps else mlp)], constants), split="auto", input_gradient=False)
+    done = exported(
+        tmp_path,
+        model([*nodes, *(first if maps else mlp)], constants),
+        split="auto",
+        input_gradient=False,
+        roles=HEAD_AND_TAIL,
+    )
     [layer] = done.manifest.layers
     assert layer.name == ("f" if maps else image)
     said = "is the image itself, scaled or rounded" in caplog.text

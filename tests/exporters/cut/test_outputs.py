@@ -15,7 +15,7 @@ from xai_deploy import Explainer
 from xai_deploy.format.bundle import Bundle
 
 from .. import onnx_nets as o
-from ..running import export_onnx
+from ..running import HEAD_AND_TAIL, export_onnx
 
 
 def several() -> onnx.ModelProto:
@@ -31,7 +31,7 @@ def several() -> onnx.ModelProto:
 
 
 def test_outputs_that_are_not_one_result_per_image_are_left_out(tmp_path: Path) -> None:
-    done = export_onnx(tmp_path, several(), output="scores")
+    done = export_onnx(tmp_path, several(), output="scores", roles=HEAD_AND_TAIL)
     assert set(done.dropped_outputs) == {"constant", "batch_mean"}
     assert [output.name for output in done.manifest.outputs] == ["scores", "beside"]
     x = np.random.default_rng(0).standard_normal((3, 3, 16, 20)).astype(np.float32)
@@ -51,7 +51,7 @@ def test_a_head_beside_the_cut_costs_no_pixelwise_tail(tmp_path: Path) -> None:
 def test_listed_cuts_have_the_sides_that_an_export_has(tmp_path: Path) -> None:
     onnx.save(several(), tmp_path / "net.onnx")
     listed = {cut.names[0]: cut for cut in list_layers(Request(tmp_path / "net.onnx", output="scores"))}
-    done = export_onnx(tmp_path, several(), output="scores", split="layer")
+    done = export_onnx(tmp_path, several(), output="scores", split="layer", roles=HEAD_AND_TAIL)
     assert listed["layer"].sides == tuple(side.shape for side in done.manifest.side)
 
 
@@ -60,7 +60,7 @@ def test_the_summary_names_what_is_left_out(
 ) -> None:
     onnx.save(several(), tmp_path / "net.onnx")
     monkeypatch.chdir(tmp_path)
-    assert main(["net.onnx", "--output", "scores", "--preprocess", "none"]) == 0
+    assert main(["net.onnx", "--output", "scores", "--preprocess", "none", "--roles", "head,tail"]) == 0
     assert "Left out, because they do not hold one result per image: constant, batch_mean." in capsys.readouterr().out
 
 
@@ -70,7 +70,7 @@ def test_manifest_says_what_stands_before_the_output(tmp_path: Path, end: str, a
     x = b.linear(b.pooled(b.features()), out="" if end else "result")
     if end:
         b(end, x, out="result")
-    assert export_onnx(tmp_path, b.model("result")).manifest.activation == activation
+    assert export_onnx(tmp_path, b.model("result"), roles=HEAD_AND_TAIL).manifest.activation == activation
 
 
 def test_no_doc_string_survives(tmp_path: Path) -> None:

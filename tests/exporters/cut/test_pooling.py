@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from .. import cut_nets as c
 from ..checks import Array, check_bundle, hooked
-from ..running import both_ways, export_onnx
+from ..running import HEAD_AND_TAIL, both_ways, export_onnx
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -133,7 +133,7 @@ def check(folder: Path, end: nn.Module, pool: Function, dynamo: bool) -> None:
     """The activation is what the module in front of the pooling gives."""
     torch.manual_seed(0)
     network = Network(end, pool).eval()
-    done = export_onnx(folder, both_ways(network, dynamo, c.SHAPE))
+    done = export_onnx(folder, both_ways(network, dynamo, c.SHAPE), roles=HEAD_AND_TAIL)
     assert done.layer_note is None
 
     def forward(x: Array) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from xai_exporters.graph.layouts import find_layout, reduced_axes
 
 from .. import onnx_nets as o
 from ..checks import Array, check_bundle, reference, source_reference
-from ..running import export_onnx
+from ..running import HEAD_AND_TAIL, export_onnx
 
 
 def tensor_of(model: onnx.ModelProto, name: str) -> Any:
@@ -37,7 +37,7 @@ def tensor_of(model: onnx.ModelProto, name: str) -> Any:
 )
 def test_residual_block(tmp_path: Path, layer: str, tensor: str, sides: int) -> None:
     model = o.residual()
-    done = export_onnx(tmp_path, model, split=layer)
+    done = export_onnx(tmp_path, model, split=layer, roles=HEAD_AND_TAIL)
     assert done.manifest.target.tensor == tensor
     assert [side.name for side in done.manifest.side] == [f"side_{i}" for i in range(sides)]
     check_bundle(done.path, source_reference(model), tensor_of(model, tensor))
@@ -46,7 +46,7 @@ def test_residual_block(tmp_path: Path, layer: str, tensor: str, sides: int) -> 
 @pytest.mark.parametrize(("layer", "sides"), [("norm", 0), ("tokens", 0), ("layer", 0)])
 def test_channels_last_activation(tmp_path: Path, layer: str, sides: int) -> None:
     model = o.channels_last()
-    done = export_onnx(tmp_path, model, split=layer)
+    done = export_onnx(tmp_path, model, split=layer, roles=HEAD_AND_TAIL)
     target = done.manifest.target
     assert (target.shape, target.layout) == ((6, 8, 10), "NCHW" if layer == "layer" else "NHWC")
     assert len(done.manifest.side) == sides
@@ -66,7 +66,7 @@ def test_output_beside_the_cut_and_image_behind_it(tmp_path: Path) -> None:
     again = b("GlobalAveragePool", b("Relu", b.conv("image", 3, o.CHANNELS)))
     scores = b.linear(b("Flatten", b("Add", b("GlobalAveragePool", layer), again)), out="scores")
     model = b.model(scores, beside)
-    done = export_onnx(tmp_path, model, split="layer", output="scores")
+    done = export_onnx(tmp_path, model, split="layer", output="scores", roles=HEAD_AND_TAIL)
     bundle = check_bundle(done.path, source_reference(model), tensor_of(model, layer))
     assert [side.shape for side in bundle.manifest.side] == [(3,), (6, 1, 1)]
     names = [i.name for i in onnx.load(done.path / "tail.onnx").graph.input]
@@ -91,7 +91,7 @@ def test_batch_is_taken_from_the_activation(tmp_path: Path) -> None:
     shape = b("Concat", size, b.weight([o.CHANNELS]), axis=0)
     bias = b("Expand", b.draw(1, o.CHANNELS), shape)
     model = b.model(b.linear(b("Add", b.pooled(b.features()), bias), out="scores"))
-    done = export_onnx(tmp_path, model)
+    done = export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
     assert done.manifest.side == ()
     check_bundle(done.path, source_reference(model))
 

@@ -10,7 +10,7 @@ from xai_exporters.errors import LayerError
 
 from .. import nets
 from ..checks import check_bundle, forward, hooked
-from ..running import export_torch, left_behind
+from ..running import HEAD_AND_TAIL, export_torch, left_behind
 
 SIDE, HALF = (4, 8, 10), (6, 4, 5)
 
@@ -41,7 +41,9 @@ CASES: dict[tuple[type[torch.nn.Module], str], list[tuple[int, ...]]] = {
 @pytest.mark.parametrize(("cls", "layer"), CASES)
 def test_tap(tmp_path: Path, cls: type[torch.nn.Module], layer: str) -> None:
     net = nets.randomise(cls())
-    done = export_torch(tmp_path, net, split=layer, output="scores" if cls is nets.Outputs else None)
+    done = export_torch(
+        tmp_path, net, split=layer, output="scores" if cls is nets.Outputs else None, roles=HEAD_AND_TAIL
+    )
     path, _, call = layer.partition("#")
     activation = hooked(net, path, int(call or 1) - 1)
     last = layer in ("wide", "norm2")
@@ -86,7 +88,7 @@ def test_layer_refused(tmp_path: Path, cls: type[torch.nn.Module], layer: str, s
 )
 def test_auto(tmp_path: Path, cls: type[torch.nn.Module], tensor: str, shape: tuple[int, ...]) -> None:
     net = nets.randomise(cls())
-    done = export_torch(tmp_path, net)
+    done = export_torch(tmp_path, net, roles=HEAD_AND_TAIL)
     assert (done.manifest.target.asked, done.manifest.target.tensor, done.manifest.target.shape) == (
         "auto",
         tensor,
@@ -98,6 +100,6 @@ def test_auto(tmp_path: Path, cls: type[torch.nn.Module], tensor: str, shape: tu
 def test_tensor_and_node_of_a_torch_network(tmp_path: Path) -> None:
     net = nets.randomise(nets.Residual())
     for name in ("add_35", "node_add_35"):
-        done = export_torch(tmp_path, net, split=name, overwrite=True)
+        done = export_torch(tmp_path, net, split=name, overwrite=True, roles=HEAD_AND_TAIL)
         assert (done.manifest.target.asked, done.manifest.target.tensor) == (name, "add_35")
         check_bundle(done.path, forward(net))

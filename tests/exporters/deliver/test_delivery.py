@@ -36,7 +36,7 @@ def call_input(source: Path, name: str) -> None:
 
 
 def run(*options: str) -> int:
-    return cli.main(["net.onnx", "--split", "auto", "--preprocess", "none", "-q", *options])
+    return cli.main(["net.onnx", "--split", "auto", "--preprocess", "none", "-q", "--roles", "head,tail", *options])
 
 
 @pytest.mark.parametrize("form", [(), ("--format", "openvino")])

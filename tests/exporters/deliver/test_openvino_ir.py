@@ -20,6 +20,7 @@ from xai_deploy.format.bundle import Input, Preprocess
 from ...support.compressed import compressed
 from .. import onnx_nets as o
 from ..nets import CLASSES
+from ..running import HEAD_AND_TAIL
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 LABELS = " ".join(f"class_{i}" for i in range(CLASSES))  # parted by white space: they may hold none
@@ -32,8 +33,7 @@ def fused(folder: Path, **options: Any) -> Path:
     fields = {"scale": 1 / 255, "mean": (0.5, 0.25, 0.0), "std": (0.5, 0.25, 1.0), "resize": "stretch"}
     request = Request(
         folder / "net.onnx", fuse=("grad-cam",), format="openvino", labels=labels, preprocess_fields=fields, overwrite=True,
-        output_path=folder / "net.xai", **options,
-    )  # fmt: skip
+        output_path=folder / "net.xai", roles=HEAD_AND_TAIL, **options)  # fmt: skip
     return export(request).path
 
 

@@ -21,7 +21,7 @@ from xai_deploy.format.bundle import Bundle
 from .. import nets
 from .. import onnx_nets as o
 from ..checks import RUNNERS, close, source_reference
-from ..running import export_onnx, left_behind, onnx_request
+from ..running import HEAD_AND_TAIL, export_onnx, left_behind, onnx_request
 
 IMAGES = np.random.default_rng(4).standard_normal((2, *nets.SHAPE)).astype(np.float32)
 
@@ -82,7 +82,7 @@ def test_images_that_mix_in_a_batch(tmp_path: Path) -> None:
     x = b.features()
     mean = b("ReduceMean", x, b.weight([0]), keepdims=1)
     model = b.model(b.linear(b.pooled(b("Tanh", b("Add", x, mean), name="tanh")), out="scores"))
-    done = export_onnx(tmp_path, model, split="tanh")
+    done = export_onnx(tmp_path, model, split="tanh", roles=HEAD_AND_TAIL)
     assert done.manifest.batch == "one"
     assert done.one_because is not None
     assert "three images at once give other outputs than one at a time" in done.one_because
@@ -107,7 +107,7 @@ def test_rows_as_the_batch_of_a_recurrent_layer(tmp_path: Path) -> None:
     rows = b("Transpose", b("Squeeze", y, b.weight([1])), perm=[1, 0, 2])
     x = b("Transpose", b("Reshape", rows, b.weight([1, 8, 10, -1])), perm=[0, 3, 1, 2])
     model = b.model(b.linear(b.pooled(b("Tanh", x)), out="scores"), shape=(1, *nets.SHAPE))
-    bundle = Bundle.open(export_onnx(tmp_path, model, split="layer").path)
+    bundle = Bundle.open(export_onnx(tmp_path, model, split="layer", roles=HEAD_AND_TAIL).path)
     assert bundle.manifest.batch == "one"
     for image in (IMAGES[:1], IMAGES[1:]):
         want = source_reference(model)(image)["scores"]
@@ -118,7 +118,7 @@ def test_rows_as_the_batch_of_a_recurrent_layer(tmp_path: Path) -> None:
 def test_layers_and_random_weights(tmp_path: Path) -> None:
     cuts = list_layers(onnx_request(tmp_path, network(True)))
     assert "layer_out" in [cut.tensor for cut in cuts]
-    done = export_onnx(tmp_path, network(True), split="layer", randomise=2)
+    done = export_onnx(tmp_path, network(True), split="layer", randomise=2, roles=HEAD_AND_TAIL)
     assert [one.manifest.batch for one in done.randomised] == ["one", "one"]
 
 
@@ -150,7 +150,14 @@ def test_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_triton_gets_whole_shapes(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    export_onnx(tmp_path, network(True), split="layer", fuse=("grad-cam",), serve_repo=("triton", repository))
+    export_onnx(
+        tmp_path,
+        network(True),
+        split="layer",
+        fuse=("grad-cam",),
+        serve_repo=("triton", repository),
+        roles=HEAD_AND_TAIL,
+    )
     config = (repository / "net-grad-cam" / "config.pbtxt").read_text()
     assert "max_batch_size: 0" in config
     assert 'backend: "onnxruntime"' in config

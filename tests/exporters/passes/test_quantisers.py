@@ -19,7 +19,7 @@ from xai_deploy.format.bundle import GRADIENT, Bundle
 from .. import nets
 from .. import onnx_nets as o
 from ..checks import RUNNERS, Array, close, onnxruntime
-from ..running import export_onnx
+from ..running import HEAD_AND_TAIL, export_onnx
 from .test_one_at_a_time import feeds_of
 
 QONNX = "qonnx.custom_op.general"
@@ -198,7 +198,7 @@ def test_straight_through(mode: str, zero: float, tmp_path: Path) -> None:
         b("MatMul", b("Flatten", b("GlobalAveragePool", y)), b.weight(np.eye(3, 5, dtype=np.float32)), out="scores"),
         imports=[helper.make_opsetid(QONNX, 1)],
     )
-    done = export_onnx(tmp_path, model, split=y, input_gradient=True)
+    done = export_onnx(tmp_path, model, split=y, input_gradient=True, roles=HEAD_AND_TAIL)
     bundle = Bundle.open(done.path)
     images = np.where(np.abs(IMAGES / 0.25 % 0.5 - 0.25) > 0.2, IMAGES + np.float32(0.02), IMAGES)[:1]
     rounded, inside = quant(images, np.float32(0.25), np.float32(zero), 4, True, False, mode)

@@ -16,7 +16,7 @@ from xai_exporters import Request, export
 from xai_deploy import Explainer
 
 from ..checks import close
-from ..running import both_ways
+from ..running import HEAD_AND_TAIL, both_ways
 
 SIZE = (18, 14)
 SCALE = torch.tensor([0.05, 0.08, 0.11]).reshape(3, 1, 1)
@@ -55,7 +55,13 @@ def test_the_gradient_at_the_image(form: str, tmp_path: Path) -> None:
     """Training code that is straight-through is its own oracle; what is no quantiser keeps torch's own gradient."""
     own = form in ("the rest of a division", "a step")
     onnx.save(both_ways(Net(form, False), False, (3, *SIZE)), tmp_path / "net.onnx")
-    request = Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", preprocess="none", input_gradient=True)
+    request = Request(
+        tmp_path / "net.onnx",
+        output_path=tmp_path / "net.xai",
+        preprocess="none",
+        input_gradient=True,
+        roles=HEAD_AND_TAIL,
+    )
     assert "input-gradient" in export(request).manifest.graphs
     x = torch.randn((3, 3, *SIZE), generator=torch.Generator().manual_seed(2)).requires_grad_()
     Net(form, not own)(x)[:, 2].sum().backward()

@@ -17,7 +17,7 @@ from xai_exporters.errors import GraphError, RequestError, SourceError, UnknownS
 from .. import nets
 from .. import onnx_nets as o
 from ..checks import check_bundle, forward, hooked, source_reference
-from ..running import dynamo_onnx, export_onnx, left_behind, onnx_request
+from ..running import HEAD_AND_TAIL, dynamo_onnx, export_onnx, left_behind, onnx_request
 
 
 def one_name() -> onnx.ModelProto:
@@ -67,14 +67,14 @@ def test_style(tmp_path: Path, style: str) -> None:
 
 def test_batch_of_several_in_the_reshape(tmp_path: Path) -> None:
     model = o.folded_by_batch(batch=4)
-    done = export_onnx(tmp_path, model)
+    done = export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
     assert done.batch_was_fixed
     check_bundle(done.path, source_reference(o.folded_by_batch()))  # the same weights, at batch 1
 
 
 def test_dynamo_metadata_names_the_layers(tmp_path: Path) -> None:
     net = nets.randomise(nets.Residual())
-    done = export_onnx(tmp_path, dynamo_onnx(net, tmp_path), split="layer1")
+    done = export_onnx(tmp_path, dynamo_onnx(net, tmp_path), split="layer1", roles=HEAD_AND_TAIL)
     assert done.kind == "ONNX from pytorch"
     check_bundle(done.path, forward(net, done.manifest.outputs[0].name), hooked(net, "layer1"))
 
@@ -101,7 +101,7 @@ def test_gelu_keeps_its_opset(tmp_path: Path, opset: int) -> None:
 def test_standard_domain_by_its_other_name(tmp_path: Path, opset: int) -> None:
     model = o.classifier(opset)
     model.opset_import[0].domain = "ai.onnx"
-    done = export_onnx(tmp_path, model)
+    done = export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
     [opset_import] = onnx.load(done.path / "head.onnx").opset_import
     assert (opset_import.domain, opset_import.version) == ("", 18)
     check_bundle(done.path, source_reference(o.classifier(opset)))
@@ -113,7 +113,7 @@ def test_half_precision(tmp_path: Path) -> None:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
-    done = export_onnx(tmp_path, model)
+    done = export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
     assert (done.manifest.input.dtype, done.manifest.target.dtype) == ("float16", "float16")
     check_bundle(done.path, source_reference(model), tolerance=5e-3)  # half precision has eleven bits
 
@@ -124,7 +124,7 @@ def test_nodes_in_any_order(tmp_path: Path) -> None:
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(model.graph.node)]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    check_bundle(export_onnx(tmp_path, model).path, source_reference(o.classifier()))
+    check_bundle(export_onnx(tmp_path, model, roles=HEAD_AND_TAIL).path, source_reference(o.classifier()))
     (tmp_path / "cycle").mkdir()
     made, first = model.graph.node[0].output[0], model.graph.node[-1]
     first.input[0] = made
@@ -278,7 +278,7 @@ def test_refused(tmp_path: Path, model: Callable[[], onnx.ModelProto], error: ty
 def test_a_stated_size_that_the_graph_does_not_need(style: str, tmp_path: Path) -> None:
     """As CenterFace, [10,3,32,32]: the source with its size left open is the reference."""
     model = STYLES[style]()
-    done = export_onnx(tmp_path, model, input_shape=(3, 24, 28))
+    done = export_onnx(tmp_path, model, input_shape=(3, 24, 28), roles=HEAD_AND_TAIL)
     assert sorted(done.manifest.input.image_shape) == [3, 24, 28]
     assert any("its graph takes others: it is exported for" in note for note in done.notes)
     open_size = onnx.ModelProto()
@@ -314,12 +314,12 @@ def shuffled() -> onnx.ModelProto:
 def test_a_stated_size_that_the_graph_needs(model: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"--input-shape 3,24,28 does not fit .* dimension 2 is fixed to 16"):
         export_onnx(tmp_path, model(), input_shape=(3, 24, 28))
-    assert export_onnx(tmp_path, model(), overwrite=True).manifest.input.image_shape == (3, 16, 20)
+    assert export_onnx(tmp_path, model(), overwrite=True, roles=HEAD_AND_TAIL).manifest.input.image_shape == (3, 16, 20)
 
 
 def test_size_from_the_request(tmp_path: Path) -> None:
     model = unknown_size()
-    done = export_onnx(tmp_path, model, input_shape=(3, 18, 22))
+    done = export_onnx(tmp_path, model, input_shape=(3, 18, 22), roles=HEAD_AND_TAIL)
     assert done.manifest.input.image_shape == (3, 18, 22)
     check_bundle(done.path, source_reference(model))
     with pytest.raises(RequestError, match=r"--input-shape 1,18,22 does not fit .* dimension 1 is fixed to 3"):
@@ -327,7 +327,7 @@ def test_size_from_the_request(tmp_path: Path) -> None:
     keras = o.keras()
     for d, name in zip(keras.graph.input[0].type.tensor_type.shape.dim[1:3], "HW", strict=True):
         d.dim_param = name
-    done = export_onnx(tmp_path, keras, input_shape=(3, 18, 22), overwrite=True)
+    done = export_onnx(tmp_path, keras, input_shape=(3, 18, 22), overwrite=True, roles=HEAD_AND_TAIL)
     assert done.manifest.input.image_shape == (18, 22, 3)
 
 

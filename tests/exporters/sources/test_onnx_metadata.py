@@ -19,7 +19,7 @@ from xai_exporters.sources.stated import Stated
 from xai_deploy import Explainer
 
 from .. import onnx_nets as o
-from ..running import export_onnx
+from ..running import HEAD_AND_TAIL, export_onnx
 
 NAMES = ("cat", "dog", "it's", 'a "b"', "ant, red")  # as many as `o.classifier` has classes
 ULTRALYTICS = {
@@ -35,7 +35,7 @@ def with_metadata(metadata: dict[str, str], model: onnx.ModelProto | None = None
 
 
 def exported(folder: Path, metadata: dict[str, str], **options: Any) -> Export:
-    return export_onnx(folder, with_metadata(metadata), **options)
+    return export_onnx(folder, with_metadata(metadata), **options, roles=HEAD_AND_TAIL)
 
 
 def labels_of(done: Export) -> tuple[str, ...]:
@@ -114,7 +114,9 @@ def test_names_are_one_line_each(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     data = with_metadata({"names": "QQQQ"}).SerializeToString().replace(b"QQQQ", b"\xff\xfe\xff\xfe")
     (tmp_path / "net.onnx").write_bytes(data)
-    done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", preprocess="none"))
+    done = export(
+        Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", preprocess="none", roles=HEAD_AND_TAIL)
+    )
     assert labels_of(done) == ()
 
 
@@ -145,7 +147,7 @@ def test_the_size_that_a_file_leaves_open(tmp_path: Path, imgsz: str, size: tupl
     for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
         dim.dim_param = "side"
     onnx.save(with_metadata({**ULTRALYTICS, "imgsz": imgsz}, model), tmp_path / "net.onnx")
-    done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai"))
+    done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", roles=HEAD_AND_TAIL))
     assert done.manifest.input.size == size
     said = f"The image's size is {size[0]} x {size[1]}, as the file's metadata (Ultralytics, classify) states"
     assert any(note.startswith(said) for note in done.notes)

@@ -16,7 +16,7 @@ from xai_exporters.sources import architecture, load_source, torch_export, torch
 
 from .. import nets
 from ..checks import check_bundle, forward
-from ..running import export_torch, left_behind, torch_request
+from ..running import HEAD_AND_TAIL, export_torch, left_behind, torch_request
 
 PREFIXED = {"module.": "", "_orig_mod.": "", "module._orig_mod.": "", "_orig_mod.module.": ""}
 
@@ -104,7 +104,7 @@ def test_export_told_by_content(tmp_path: Path, net: torch.nn.Module, how: str, 
     source = tmp_path / "weights.onnx"  # a misleading name
     torch.save(wrapped(net, how), source, _use_new_zipfile_serialization=not legacy)
     request = Request(source, arch=nets.arch(nets.Plain), input_shape=nets.SHAPE, output_path=tmp_path / "net.xai",
-                      preprocess="assume")  # fmt: skip
+                      preprocess="assume", roles=HEAD_AND_TAIL)  # fmt: skip
     done = export(request)
     assert done.kind == f"torch state dict, {nets.arch(nets.Plain)}"
     assert done.verified.framework is not None
@@ -114,7 +114,7 @@ def test_export_told_by_content(tmp_path: Path, net: torch.nn.Module, how: str, 
 def test_arch_from_a_file_and_classes_from_the_weights(tmp_path: Path) -> None:
     net = nets.randomise(nets.Plain(7))
     (tmp_path / "mine.py").write_text(f"from {nets.__name__} import Plain as build\n")
-    done = export_torch(tmp_path, net, arch=f"{tmp_path / 'mine.py'}:build")
+    done = export_torch(tmp_path, net, arch=f"{tmp_path / 'mine.py'}:build", roles=HEAD_AND_TAIL)
     sys.modules.pop("mine")
     assert done.manifest.classes == 7
     check_bundle(done.path, forward(net))
@@ -135,7 +135,11 @@ def test_torchvision_by_file_name(tmp_path: Path, name: str) -> None:
     )
     net = nets.randomise(build)
     torch.save(net.state_dict(), tmp_path / f"{name}.pth")
-    done = export(Request(tmp_path / f"{name}.pth", input_shape=(3, 32, 40), output_path=tmp_path / "net.xai"))
+    done = export(
+        Request(
+            tmp_path / f"{name}.pth", input_shape=(3, 32, 40), output_path=tmp_path / "net.xai", roles=HEAD_AND_TAIL
+        )
+    )
     assert done.manifest.classes == 7
     check_bundle(done.path, forward(net))
 

@@ -17,6 +17,7 @@ from xai_exporters.sources.tflite.options import numbers
 from xai_deploy import Explainer
 from xai_deploy.foundation import runtimes
 
+from ..running import HEAD_AND_TAIL
 from .written import tflite
 
 SIZE = 8
@@ -66,7 +67,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Export:
     labels = {0: "ssd", 3: [{3: [{0: "boxes"}, {0: "kinds", 6: [{0: "names.txt", 2: tflite.i8(3)}]}]}]}
     data = tflite.detector(ENCODE, CLASSIFY, ANCHORS, OPTIONS, SIZE, tflite.flat(labels, b"M001"))
     (folder / "ssd.tflite").write_bytes(tflite.with_files(data, {"names.txt": "cat\ndog\nowl\n"}))
-    request = Request(folder / "ssd.tflite", output_path=folder / "ssd.xai", preprocess="none", input_gradient=True)
+    request = Request(
+        folder / "ssd.tflite",
+        output_path=folder / "ssd.xai",
+        preprocess="none",
+        input_gradient=True,
+        roles=HEAD_AND_TAIL,
+    )
     return export(request)
 
 

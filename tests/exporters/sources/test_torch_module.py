@@ -16,7 +16,7 @@ from xai_exporters.sources import torch_export
 
 from .. import nets
 from ..checks import check_bundle, forward, hooked
-from ..running import left_behind, program, trace
+from ..running import HEAD_AND_TAIL, left_behind, program, trace
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def request(source: Path, **options: Any) -> Request:
     return Request(
         source,
         **{"input_shape": nets.SHAPE, "output_path": source.parent / "net.xai", "preprocess": "assume", **options},
+        roles=HEAD_AND_TAIL,
     )
 
 

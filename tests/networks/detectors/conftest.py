@@ -64,7 +64,9 @@ def make(name: str, folder: Path) -> Made:
     source = folder / "net.onnx"
     onnx.save(both_ways(network, False, (3, *nets.SIZE)), source)
     decoder = "detr-sigmoid" if name == "detr-sigmoid" else "detr" if name == "detr" else "auto"
-    done = export(Request(source, output_path=folder / "net.xai", preprocess="none", decoder=decoder))
+    done = export(
+        Request(source, output_path=folder / "net.xai", preprocess="none", decoder=decoder, roles=("gradient",))
+    )
     explainers = tuple(Explainer(done.path, backend, detections=ALL) for backend in ("onnxruntime", "openvino"))
     return Made(name, network.double(), x.double(), done.path, source, explainers)
 

@@ -74,7 +74,7 @@ def exported(source: Path, **options: Any) -> Any:
 def test_two_images(tmp_path: Path, write: Callable[..., Path]) -> None:
     network = seeded(Fusion)
     shape = "" if write in (program, intermediate) else f":shape=1x{SIZE[0]}x{SIZE[1]}"
-    done = exported(write(network, tmp_path, EXAMPLES), input_image=(GRAY + shape,))
+    done = exported(write(network, tmp_path, EXAMPLES), input_image=(GRAY + shape,), roles=("gradient",))
     assert done.verified.framework < 1e-4  # the file's own framework ran with both images
     x, z = prepared(RGB), prepared(DEPTH)
     want, _ = grad_cam(network.features(x, z), lambda a: network.scores(a)[:, 2])
@@ -92,7 +92,7 @@ def test_facts_and_a_constant(tmp_path: Path, write: Callable[..., Path]) -> Non
         source = program(network, tmp_path, examples[:1], temperature=FURTHER[1], facts=FURTHER[0])
     else:
         source = write(network, tmp_path, examples)
-    done = exported(source, input=("temperature=0.5", "facts=array:4"))
+    done = exported(source, input=("temperature=0.5", "facts=array:4"), roles=("gradient",))
     assert done.verified.framework < 1e-4
     x, facts, half = prepared(RGB), torch.from_numpy(FACTS), torch.tensor(0.5)
     want, _ = grad_cam(network.features(x, facts), lambda a: network.scores(a, facts, half)[:, 1])
@@ -102,7 +102,9 @@ def test_facts_and_a_constant(tmp_path: Path, write: Callable[..., Path]) -> Non
     if write is not pickled:
         return
     np.save(tmp_path / "row.npy", FACTS[:1])
-    built_in = exported(source, input=("temperature=0.5", f"facts={tmp_path / 'row.npy'}"), overwrite=True)
+    built_in = exported(
+        source, input=("temperature=0.5", f"facts={tmp_path / 'row.npy'}"), overwrite=True, roles=("gradient",)
+    )
     assert built_in.verified.framework < 1e-4
     got = Explainer(built_in.path).explain(RGB, "grad-cam", 1)
     np.testing.assert_allclose(got.logits, network(x, facts[:1].expand(3, 4), half).detach().numpy(), atol=1e-5)
@@ -111,7 +113,7 @@ def test_facts_and_a_constant(tmp_path: Path, write: Callable[..., Path]) -> Non
 def test_program_of_one_pair(tmp_path: Path) -> None:
     network = seeded(Fusion)
     source = program(network, tmp_path, tuple(one[:1] for one in EXAMPLES), fixed=True)
-    done = exported(source, input_image=(GRAY,))
+    done = exported(source, input_image=(GRAY,), roles=("gradient",))
     assert done.verified.framework < 1e-4
     got = Explainer(done.path).explain(RGB, "grad-cam", 2, inputs={"depth": DEPTH})
     np.testing.assert_allclose(got.logits, network(prepared(RGB), prepared(DEPTH)).detach().numpy(), atol=1e-5)

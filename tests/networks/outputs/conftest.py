@@ -35,7 +35,9 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
         onnx.save(model, folder / f"{name}-near.onnx")
         for one in (name, f"{name}-near"):
-            request = Request(folder / f"{one}.onnx", output_path=folder / f"{one}.xai", preprocess="none")
+            request = Request(
+                folder / f"{one}.onnx", output_path=folder / f"{one}.xai", preprocess="none", roles=("gradient",)
+            )
             export(replace(request, task="numbers") if name == "numbers" else request)
     (folder / "photos").mkdir()
     for i in range(COUNT):

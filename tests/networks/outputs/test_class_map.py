@@ -16,7 +16,7 @@ from xai_deploy import Contrast, Explainer, Region
 from xai_deploy.errors import NotApplicableError
 
 from ...exporters.nets import randomise
-from ...exporters.running import both_ways
+from ...exporters.running import HEAD_AND_TAIL, both_ways
 from .nets import SIZE, UNet, images
 
 BOX = Region(3, (2, 3, 12, 9))
@@ -35,7 +35,9 @@ def test_probabilities(end: str, tmp_path: Path) -> None:
     network = UNet("bilinear", end)
     randomise(network, 3)
     onnx.save(both_ways(network, False, (3, *SIZE)), tmp_path / "net.onnx")
-    done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", preprocess="none"))
+    done = export(
+        Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", preprocess="none", roles=HEAD_AND_TAIL)
+    )
     x = images(3)
     want = shares(network, torch.from_numpy(x))
     for backend in ("onnxruntime", "openvino"):
@@ -75,4 +77,6 @@ def test_behind_argmax(tmp_path: Path) -> None:
 def made(network: UNet, folder: Path) -> Path:
     """The network's bundle."""
     onnx.save(both_ways(randomise(network, 3), False, (3, *SIZE)), folder / "net.onnx")
-    return export(Request(folder / "net.onnx", output_path=folder / "net.xai", preprocess="none")).path
+    return export(
+        Request(folder / "net.onnx", output_path=folder / "net.xai", preprocess="none", roles=HEAD_AND_TAIL)
+    ).path

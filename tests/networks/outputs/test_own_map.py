@@ -15,6 +15,7 @@ from xai_exporters.errors import GraphError, LayerError, RequestError
 from xai_deploy import Explainer
 from xai_deploy.errors import NotApplicableError
 
+from ...exporters.running import HEAD_AND_TAIL
 from .nets import images, saved
 
 
@@ -41,7 +42,11 @@ class Attention(nn.Module):
 def test_the_map_is_the_tensor(tmp_path: Path, backend: str) -> None:
     network = Attention()
     source = saved(network, tmp_path / "net.onnx")
-    export(Request(source, output_path=tmp_path / "net.xai", preprocess="none", map="/Sigmoid_output_0"))
+    export(
+        Request(
+            source, output_path=tmp_path / "net.xai", preprocess="none", map="/Sigmoid_output_0", roles=HEAD_AND_TAIL
+        )
+    )
     explainer = Explainer(tmp_path / "net.xai", backend)
     for count in (1, 3):
         logits, weight = network.both(torch.from_numpy(images(count)))
@@ -66,7 +71,9 @@ def test_beside_its_own_map_the_other_output_is_explained(tmp_path: Path) -> Non
     with pytest.raises(RequestError, match="several outputs; choose one with --output"):
         export(Request(source, output_path=tmp_path / "net.xai", preprocess="none"))
     [one_map] = [v.name for v in onnx.load(source).graph.output if len(v.type.tensor_type.shape.dim) == 4]
-    done = export(Request(source, output_path=tmp_path / "net.xai", preprocess="none", map=one_map))
+    done = export(
+        Request(source, output_path=tmp_path / "net.xai", preprocess="none", map=one_map, roles=HEAD_AND_TAIL)
+    )
     assert done.manifest.classes == 4
     assert "own-map" in done.manifest.graphs
 
@@ -83,7 +90,7 @@ def test_refusals(tmp_path: Path, name: str, error: type[Exception], message: st
     source = saved(Attention(), tmp_path / "net.onnx")
     with pytest.raises(error, match=message):
         export(Request(source, output_path=tmp_path / "net.xai", preprocess="none", map=name))
-    export(Request(source, output_path=tmp_path / "net.xai", preprocess="none"))
+    export(Request(source, output_path=tmp_path / "net.xai", preprocess="none", roles=HEAD_AND_TAIL))
     with pytest.raises(
         NotApplicableError, match=r"own-map: this bundle has no 'own-map' graph.*export it again with --map"
     ):

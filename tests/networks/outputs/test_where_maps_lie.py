@@ -61,8 +61,7 @@ def exported(size: tuple[int, int], dense: bool, folder: Path) -> Path:
     fields = {"resize": "stretch"}
     request = Request(
         folder / "net.onnx", output_path=folder / "net.xai", preprocess="unit", preprocess_fields=fields, fuse=("hires-cam",),
-        map_size="input", split="auto", **more,
-    )  # fmt: skip
+        map_size="input", split="auto", **more, roles=("gradient",))  # fmt: skip
     return export(request).path
 
 
@@ -100,6 +99,7 @@ def test_a_photo_between_grey_borders(tmp_path: Path) -> None:
         output_path=folder / "net.xai",
         preprocess="unit",
         preprocess_fields={"resize": "letterbox"},
+        roles=("gradient",),
     )
     explainer = Explainer(export(request).path)
     photo = np.zeros((80, 80, 3), np.uint8)

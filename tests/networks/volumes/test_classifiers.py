@@ -20,6 +20,7 @@ from xai_deploy.errors import NotApplicableError
 from xai_deploy.methods.method import create
 from xai_deploy.preprocess import Prepared
 
+from ...exporters.running import HEAD_AND_TAIL
 from ...few import few
 from .exported import Exported, Maps
 from .nets import SIZE, TARGETS, Chain, Dense, ResNet, noise, saved, worst
@@ -203,7 +204,9 @@ def test_a_densenet(tmp_path: Path) -> None:
     """OpenVINO computed the gradient of its transition a thousand times too large, in tensors of 8 axes."""
     network, shape = Dense(), (1, 24, 33, 40)
     source = saved(network, tmp_path / "dense.onnx", shape)
-    done = export(Request(source, preprocess="unit", input_gradient=True, output_path=tmp_path / "dense.xai"))
+    done = export(
+        Request(source, preprocess="unit", input_gradient=True, output_path=tmp_path / "dense.xai", roles=HEAD_AND_TAIL)
+    )
     assert done.manifest.target.shape == (11, 3, 4, 5)
     x = torch.from_numpy(noise(3, *shape)).requires_grad_()
     rows = network(x)[range(3), TARGETS]
@@ -218,7 +221,9 @@ def test_programs_of_torch(tmp_path: Path) -> None:
     shapes = ({0: torch.export.Dim("N")},)
     program = torch.export.export(ResNet().eval(), (torch.rand(2, 3, *SIZE),), dynamic_shapes=shapes)
     torch.export.save(program, tmp_path / "net.pt2")
-    request = Request(tmp_path / "net.pt2", trust_code=True, preprocess="unit", output_path=tmp_path / "n.xai")
+    request = Request(
+        tmp_path / "net.pt2", trust_code=True, preprocess="unit", output_path=tmp_path / "n.xai", roles=HEAD_AND_TAIL
+    )
     assert export(request).manifest.input.size == SIZE
     with pytest.raises(RequestError, match=r"the program takes images of shape \(3, 5, 17, 23\), not \(3, 5, 17, 24\)"):
         export(replace(request, input_shape=(3, 5, 17, 24), overwrite=True))

@@ -79,7 +79,11 @@ class Tokens(nn.Module):
 
 def exported(network: Any, folder: Path, **more: Any) -> Path:
     source = saved(network, folder / "net.onnx", (SIZE[0], 3, *SIZE[1:]))
-    done = export(Request(source, preprocess="unit", input_gradient=True, output_path=folder / "net.xai", **more))
+    done = export(
+        Request(
+            source, preprocess="unit", input_gradient=True, output_path=folder / "net.xai", **more, roles=("gradient",)
+        )
+    )
     spec = done.manifest.input
     assert (spec.layout, spec.size, spec.channels) == ("NDCHW", SIZE, 3)
     assert spec.image_shape == (SIZE[0], 3, *SIZE[1:])

@@ -19,6 +19,7 @@ from xai_exporters.errors import RequestError
 from xai_deploy.format.bundle import SALIENCY, TARGET, WHERE, Bundle, fused_role
 
 from ...exporters.checks import onnxruntime, open_vino
+from ...exporters.running import HEAD_AND_TAIL
 from .exported import Exported
 from .nets import CLASSES, EVEN, SIZE, Chain, UNet, noise, saved
 
@@ -95,8 +96,12 @@ def test_every_method(resnet: Exported, tmp_path: Path) -> None:
         "gradient",
     )
     request = Request(
-        resnet.source, preprocess="unit", output_path=tmp_path / "n.xai", fuse=(*asked, "score-cam", "integrated-gradients:steps=6")
-    )  # fmt: skip
+        resnet.source,
+        preprocess="unit",
+        output_path=tmp_path / "n.xai",
+        fuse=(*asked, "score-cam", "integrated-gradients:steps=6"),
+        roles=HEAD_AND_TAIL,
+    )
     done = export(request)
     x = torch.from_numpy(noise(2, *((*SIZE, 3) if network.last else (3, *SIZE)))).double().requires_grad_()
     activation = network.features(x)
@@ -144,7 +149,7 @@ def test_a_position_at_a_time(split: str, mask: str, tmp_path: Path) -> None:
     network = Chain()
     source = saved(network, tmp_path / "net.onnx", (3, 4, 9, 10))
     asked = (f"reciprocam:mask={mask}",)
-    request = Request(source, preprocess="unit", output_path=tmp_path / "n.xai", fuse=asked)
+    request = Request(source, preprocess="unit", output_path=tmp_path / "n.xai", fuse=asked, roles=HEAD_AND_TAIL)
     done = export(request if split == "auto" else replace(request, split="first"))
     x = torch.from_numpy(noise(1, 3, 4, 9, 10))
     with torch.no_grad():
@@ -171,8 +176,7 @@ def test_regions_and_maps_of_the_volumes_size(tmp_path: Path) -> None:
     source = saved(network, tmp_path / "unet.onnx", (1, *EVEN))
     request = Request(
         source, preprocess="unit", output_path=tmp_path / "n.xai", fuse=("hires-cam",), map_size="input", uint8=True,
-        format="openvino",
-    )  # fmt: skip
+        format="openvino", roles=HEAD_AND_TAIL)  # fmt: skip
     done = export(request)
     x = torch.from_numpy(noise(2, 1, *EVEN)).requires_grad_()
     activation, *beside = network.features(x)
@@ -193,7 +197,12 @@ def test_regions_and_maps_of_the_volumes_size(tmp_path: Path) -> None:
 def test_all_classes(resnet: Exported, tmp_path: Path) -> None:
     network = resnet.network
     request = Request(
-        resnet.source, preprocess="unit", output_path=tmp_path / "n.xai", fuse=("grad-cam", "cam"), all_classes=True
+        resnet.source,
+        preprocess="unit",
+        output_path=tmp_path / "n.xai",
+        fuse=("grad-cam", "cam"),
+        all_classes=True,
+        roles=HEAD_AND_TAIL,
     )
     done = export(request)
     x = torch.from_numpy(noise(2, *((*SIZE, 3) if network.last else (3, *SIZE))))
