@@ -104,6 +104,19 @@ def coded_input(model: onnx.ModelProto) -> CodedInput | None:
     return CodedInput(images[0].name, np.float32(scale.item()), int(zero.item()), zero.dtype == np.int8)
 
 
+def of_file(model: onnx.ModelProto, codes: tuple[float, int] | None) -> CodedInput | None:
+    """The only input, if it is of 8 bits, by what a file says beside its graph: the scale and the zero point."""
+    kinds = {onnx.TensorProto.INT8: True, onnx.TensorProto.UINT8: False}
+    if codes is None or len(model.graph.input) != 1:
+        return None
+    [image] = model.graph.input
+    signed = kinds.get(image.type.tensor_type.elem_type)
+    scale, zero = codes
+    if signed is None or not (-128 <= zero <= 127 if signed else 0 <= zero <= 255):
+        return None
+    return CodedInput(image.name, np.float32(scale), zero, signed)
+
+
 def to_floats(model: onnx.ModelProto, coded: CodedInput) -> onnx.ModelProto:
     """The model with an input of floats, which a QuantizeLinear turns into the codes. The model given is not changed."""
     changed = onnx.ModelProto()

@@ -29,7 +29,7 @@ from .parts import require_stored
 from .repaired import repair
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .sparse_weights import write_dense
-from .standard_form import in_standard_form
+from .standard_form import in_standard_form, normalises
 
 
 def matches(file: SourceFile) -> bool:
@@ -87,7 +87,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     resized = in_another_size(model, request.input_shape)
     producer = f" from {model.producer_name}" if model.producer_name else ""
     try:
-        network = in_standard_form(model, f"ONNX{producer}", _normalises(request))
+        network = in_standard_form(model, f"ONNX{producer}", normalises(request))
         network = replace(network, notes=(*network.notes, *([resized] if resized else [])))
         return replace(read_metadata(model, network), files=tuple(files))
     except (
@@ -177,14 +177,3 @@ def _length(tensor: onnx.TensorProto, size: int, model: Path) -> int:
             f"{model}: tensor {tensor.name!r} would read {taken} bytes of its data file, and its shape needs {needed}; refused"
         )
     return taken
-
-
-def _normalises(request: Request) -> bool:
-    """Whether the request says that pixels become other numbers than 0 to 255."""
-    if request.preprocess not in (None, "none", "assume"):
-        return True
-    for key, plain in (("scale", 1), ("mean", 0), ("std", 1)):
-        given = request.preprocess_fields.get(key, plain)
-        if any(number != plain for number in (given if isinstance(given, list | tuple) else [given])):
-            return True
-    return False

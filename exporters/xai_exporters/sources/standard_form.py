@@ -19,11 +19,12 @@ from ..errors import VerificationError
 from ..graph.measure import open_session, run_single
 from ..passes.codes import only_weights, to_common_codes
 from ..passes.elsewhere import in_standard_operators, not_computed_here
-from ..passes.int8_input import coded_input, to_codes, to_floats, to_pixels
+from ..passes.int8_input import CodedInput, coded_input, to_codes, to_floats, to_pixels
 from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
 from ..passes.quantisers import foreign_quantisers, to_standard_quantisers
+from ..request import Request
 from .source_file import NOTHING, Further, TrainedNetwork
 
 STEPS = 0.05
@@ -66,13 +67,16 @@ class _Original:
         return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
 
 
-def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) -> TrainedNetwork:
+def in_standard_form(
+    model: onnx.ModelProto, kind: str, floats: bool = False, coded: CodedInput | None = None
+) -> TrainedNetwork:
     """The network in standard form.
 
     Args:
         model: The file's content; not changed.
         kind: The file's description, for people.
         floats: Images are normalised to floats. An input of 8-bit codes then becomes one of floats, if the file has their scale.
+        coded: What its codes stand for, if the graph does not say it.
 
     Raises:
         GraphError: An operator of an opset below 7 can't be converted.
@@ -90,7 +94,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
     original = model
     codes = to_common_codes(model)
     model = codes or model
-    coded = coded_input(model)
+    coded = coded or coded_input(model)
     as_floats = to_floats(model, coded) if floats and coded is not None else None
     pixels = to_pixels(model) if as_floats is None else None
     if coded is not None and as_floats is None and not _are_pixels(*coded.ends):
@@ -108,11 +112,6 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
     kind = ", ".join([kind, *(what for what, done in changes if done)])
     if model is original and qdq is None:
         return TrainedNetwork(model, kind, notes=notes)
-    # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
-    tolerance = STEPS if qdq is not None or (codes is not None and not only_weights(original)) else None
-    if qdq is not None and qdq.beside is not None:
-        tolerance = math.inf
-
     if as_floats is not None and coded is not None:
         given: Callable[[NDArray[Any]], NDArray[Any]] = coded.codes
     else:
@@ -123,9 +122,28 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
         reference=_Original(original, given, qdq),
         framework="the file as it was",
         same_runtime=True,
-        tolerance=tolerance,
+        tolerance=_tolerance(qdq, codes is not None and not only_weights(original)),
         notes=notes,
     )
+
+
+def _tolerance(qdq: InQdq | None, other_codes: bool) -> float | None:
+    """How far outputs may be from the file's; None: rounding alone. `_compare` holds each operator to one step; at the output these
+    steps may add up, so there is no bound for that."""
+    if qdq is not None and qdq.beside is not None:
+        return math.inf
+    return STEPS if qdq is not None or other_codes else None
+
+
+def normalises(request: Request) -> bool:
+    """Whether the request says that pixels become other numbers than 0 to 255."""
+    if request.preprocess not in (None, "none", "assume"):
+        return True
+    for key, plain in (("scale", 1), ("mean", 0), ("std", 1)):
+        given = request.preprocess_fields.get(key, plain)
+        if any(number != plain for number in (given if isinstance(given, list | tuple) else [given])):
+            return True
+    return False
 
 
 def _are_pixels(low: float, high: float) -> bool:

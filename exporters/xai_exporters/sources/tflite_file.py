@@ -36,6 +36,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         raise SourceError(f"{file.path}: a TFLite file of {size} bytes, more than its 32-bit offsets reach; refused")
     try:
         content = TFLite(readable(path.read_bytes()))
+        codes = content.input_codes()
     except ValueError as error:
         raise SourceError(f"{file.path}: a damaged or truncated TFLite file ({error})") from None
     if content.version != VERSION:
@@ -43,7 +44,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
             f"{file.path}: a TFLite file of schema version {content.version}; runtimes read version {VERSION} alone: damaged?"
         )
     given = Given(file.path, path, "TFLite", size, "TFLite file", "tflite", ".tflite")
-    loaded = network.load(given, request)
+    loaded = network.load(given, request, metadata.stated(content), codes)
     if content.custom_options(SUPPRESSION):
         loaded = replace(loaded, notes=(*loaded.notes, network.CHOSEN_LATER.format(SUPPRESSION)))
     return metadata.read(file.path, content, request.output, loaded)

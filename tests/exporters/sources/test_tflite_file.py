@@ -23,6 +23,7 @@ from xai_deploy import Explainer
 from xai_deploy.foundation import runtimes
 
 from ...support.zips import changed
+from ..running import HEAD_AND_TAIL
 from .written import NET, agree, images, refusal, tflite
 
 LABELS = "cat\ndog\nbig bird\nowl\n"
@@ -107,6 +108,25 @@ def test_explains(quantised: bool, backend: str, bundles: dict[bool, Export]) ->
     assert np.abs(got - want).max() < (0.08 if quantised else 1e-4)
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_codes_of_normalised_pixels(stated: bool, tmp_path: Path) -> None:
+    """Pixels were taken as codes, and the file's normalisation was said to be used. Asked for, it was refused."""
+    data = tflite.network(NET, quantised=True, metadata=tflite.metadata([120], [60]) if stated else b"")
+    fields = {} if stated else {"mean": (120.0,), "std": (60.0,), "scale": 1.0, "resize": "stretch"}
+    source = saved(tmp_path, data)
+    done = export(Request(source, output_path=tmp_path / "net.xai", preprocess_fields=fields, roles=HEAD_AND_TAIL))
+    assert done.manifest.input.dtype == "float32"
+    assert (done.manifest.input.preprocess.mean, done.manifest.input.preprocess.std) == ((120.0,) * 3, (60.0,) * 3)
+    assert ("Preprocessing is that of the file's TFLite metadata." in done.notes) == stated
+    pixels = np.random.default_rng(2).integers(0, 256, (NET.height, NET.width, 3)).astype(np.uint8)
+    codes = np.clip(np.rint((pixels - 120.0) / 60 * 127.5), -128, 127)
+    assert (np.abs(codes - (pixels - 128.0)) > 20).mean() > 0.5
+    want = NET.scores(codes[None] / 127.5)
+    for backend in ("onnxruntime", "openvino"):
+        shares = np.exp(Explainer(done.path, backend).predict(pixels))
+        np.testing.assert_allclose(shares / shares.sum(), want, atol=8 / 256)
+
+
 def said(data: bytes) -> TrainedNetwork:
     """What the file says of itself; its graph is not read."""
     return metadata.read(Path("net.tflite"), TFLite(data), None, TrainedNetwork(onnx.ModelProto(), "TFLite"))
@@ -122,6 +142,14 @@ def test_metadata() -> None:
     assert (fields["mean"], fields["std"], fields["scale"], fields["color"]) == ((1, 2, 3), (4, 5, 6), 1, "RGB")
     assert said(data).labels == ()  # without the archive
     assert isinstance(said(data).preprocess, Stated)
+
+
+def test_an_inner_tensor_has_no_names() -> None:
+    """Names stand with an output; an inner tensor may belong to another one."""
+    data = tflite.with_files(tflite.network(NET, metadata=tflite.metadata([1], [1])), {"labels.txt": LABELS})
+    for output, count in ((None, 4), (TFLite(data).outputs[0], 4), ("maps", 0)):
+        network = metadata.read(Path("net.tflite"), TFLite(data), output, TrainedNetwork(onnx.ModelProto(), "TFLite"))
+        assert len(network.labels) == count
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ _TRUE = ("yes", "true", "1")
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{0,12})?(?:[eE][-+]?\d{1,2})?"
 _WHERE = "the IR's model_info"
 _INTERPOLATIONS = {"LINEAR": "bilinear", "CUBIC": "bicubic", "NEAREST": "nearest"}
+_INTERPOLATION = "its interpolation_mode {!r} is not known, bilinear is assumed, --interpolation sets it"
 _COLOR = "the order of colours is not certain, --color RGB or BGR sets it"
 _OWN = "ultralytics crops the middle of the image, Model API would stretch it"
 
@@ -142,9 +143,12 @@ def _model_api(info: Mapping[str, str], image: tuple[int, int, int] | None) -> t
     if color == "BGR":
         mean, std = mean[::-1], std[::-1]  # the fields are for RGB
     resize, exact, ask = _resize(info, image)
+    mode = info.get("interpolation_mode", "LINEAR").strip().upper()
+    if mode not in _INTERPOLATIONS:
+        exact, ask = False, "; ".join(filter(None, (ask, _INTERPOLATION.format(_plain(mode)[:40]))))
     fields = {
         "resize": resize,
-        "interpolation": _INTERPOLATIONS.get(info.get("interpolation_mode", "").strip().upper(), "bilinear"),
+        "interpolation": _INTERPOLATIONS.get(mode, "bilinear"),
         "antialias": False,
         "color": color,
         "scale": scale,

@@ -20,10 +20,11 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ...errors import SourceError
 from ...passes.expansion import expansion
-from ...passes.int8_input import to_codes
+from ...passes.int8_input import CodedInput, coded_input, of_file, to_codes
 from ...request import Request
 from ..source_file import NOTHING, Further, TrainedNetwork
-from ..standard_form import in_standard_form
+from ..standard_form import in_standard_form, normalises
+from ..stated import Stated
 from . import child, first_steps, model_info, parent
 from .given import Given
 from .quantised import compare_quantised, compare_unrounded
@@ -49,12 +50,16 @@ _UNROUNDED = (
 )
 
 
-def load(given: Given, request: Request) -> TrainedNetwork:
+def load(
+    given: Given, request: Request, stated: Stated | None = None, codes: tuple[float, int] | None = None
+) -> TrainedNetwork:
     """Translate the graph to ONNX, in a process of its own. The reference runs the file itself on OpenVINO.
 
     Args:
         given: The file.
         request: The export; its `input_shape` sets sizes that the file leaves open, its `input` may decide between branches.
+        stated: What the file says of its preprocessing: if codes of 8 bits stand for other numbers than pixels, images are floats.
+        codes: The scale and the zero point of an input of 8 bits, if the file says them.
 
     Raises:
         SourceError: OpenVINO is not installed or can't read the file, or an operator has no rule.
@@ -62,19 +67,19 @@ def load(given: Given, request: Request) -> TrainedNetwork:
     if importlib.util.find_spec("openvino") is None:
         raise SourceError(f"{given.shown}: {given.format} is read with OpenVINO; pip install openvino")
     more = [str(constants_limit(given.size)), ",".join(map(str, request.input_shape or ())), *request.input]
-    with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
-        folder = Path(name)
-        _translate(given, folder, more)
-        said: dict[str, Any] = json.loads((folder / child.SAID).read_text(encoding="utf-8"))
-        model = onnx.load_model(folder / child.MODEL)
-    _check(given, model)
-    network = in_standard_form(model, given.format)
+    model, said = _translated(given, more)
+    coded = of_file(model, codes) or coded_input(model)
+    network = in_standard_form(model, given.format, normalises(request) or _are_others(coded, stated, request), coded)
+    floats = network.proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     outputs = [str(output) for output in said["outputs"]]
     signed = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT8
     inputs = [value.name for value in model.graph.input]
 
     def reference(images: NDArray[Any], further: Further = NOTHING) -> Arrays:
-        images = to_codes(images) if signed and images.dtype == np.uint8 else images
+        if coded is not None and floats:
+            images = coded.codes(images)
+        elif signed and images.dtype == np.uint8:
+            images = to_codes(images)
         values = [
             (name in further.whole, value) for name, value in zip(inputs, further.in_order(inputs, images), strict=True)
         ]
@@ -88,13 +93,9 @@ def load(given: Given, request: Request) -> TrainedNetwork:
                 compare_unrounded(Path(name), images, outputs, further)
         return want
 
-    # int8 codes begin with a shift by 128, which is no preprocessing
-    first = replace(
-        first_steps.FirstSteps() if signed else first_steps.read(model),
-        merged=said["merged"],
-        replaced=said["resized"],
-        layout=said["layout"],
-    )
+    # codes begin with a shift or a rounding, which is no preprocessing
+    first = first_steps.FirstSteps() if signed or (coded is not None and floats) else first_steps.read(model)
+    first = replace(first, merged=said["merged"], replaced=said["resized"], layout=said["layout"])
     return model_info.read(
         said["model_info"],
         replace(
@@ -109,6 +110,19 @@ def load(given: Given, request: Request) -> TrainedNetwork:
     )
 
 
+def _are_others(coded: CodedInput | None, stated: Stated | None, request: Request) -> bool:
+    """Whether the codes of pixels, normalised as is stated, are others than pixels (of int8: less 128) by more than one."""
+    if coded is None or stated is None or request.preprocess is not None:
+        return False
+    pixels = np.arange(256.0)
+    own = pixels - 128 if coded.signed else pixels
+    fields = stated.fields
+    numbers = [
+        coded.codes((pixels * fields["scale"] - m) / s) for m, s in zip(fields["mean"], fields["std"], strict=True)
+    ]
+    return any(np.abs(codes.astype(np.float64) - own).max() > 1 for codes in numbers)
+
+
 def _left_out(said: dict[str, Any]) -> list[str]:
     """Lines about what OpenVINO does not round when it runs the file itself, and about a list that the bundle does not hold."""
     rounding = [_DROPS] * said["drops"] + [_UNROUNDED] * (said["resizes_pixels"] and said["open"])
@@ -120,6 +134,17 @@ def _tolerance(said: dict[str, Any]) -> float | None:
     if said["quantised"]:
         return math.inf
     return _HALF if said["halves"] else _PIXELS if said["resizes_pixels"] else None
+
+
+def _translated(given: Given, more: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The translation, and what the file says of itself."""
+    with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
+        folder = Path(name)
+        _translate(given, folder, more)
+        said: dict[str, Any] = json.loads((folder / child.SAID).read_text(encoding="utf-8"))
+        model = onnx.load_model(folder / child.MODEL)
+    _check(given, model)
+    return model, said
 
 
 def _translate(given: Given, folder: Path, more: Sequence[str]) -> None:

@@ -39,20 +39,30 @@ def read(shown: Path, content: TFLite, output: str | None, network: TrainedNetwo
         network: The same as a source.
     """
     notes = list(network.notes)
-    stated: Stated | None = None
+    preprocess = stated(content)
     labels: tuple[str, ...] = ()
     where = ""
     try:
         data = content.metadata(_KEY)
         [graph, *_] = [*Table.root(data).tables(_SUBGRAPHS)] if data else [None]
         if graph is not None:
-            stated = _preprocessing([*graph.tables(_INPUTS)], content.input_shapes)
+            _preprocessing([*graph.tables(_INPUTS)], content.input_shapes)  # says what does not fit
             labels, where = _labels(content, [*graph.tables(_OUTPUTS)], output)
     except ValueError as error:
         notes.append(f"{shown}: its metadata is not used: {error}.")
     return replace(
-        network, labels=labels, labels_from=where, preprocess=stated or network.preprocess, notes=tuple(notes)
+        network, labels=labels, labels_from=where, preprocess=preprocess or network.preprocess, notes=tuple(notes)
     )
+
+
+def stated(content: TFLite) -> Stated | None:
+    """What the file says of its preprocessing; None if it says nothing that can be used."""
+    try:
+        data = content.metadata(_KEY)
+        graphs = [*Table.root(data).tables(_SUBGRAPHS)] if data else []
+        return _preprocessing([*graphs[0].tables(_INPUTS)], content.input_shapes) if graphs else None
+    except ValueError:  # `read` tells it
+        return None
 
 
 def _preprocessing(inputs: Sequence[Table], shapes: Sequence[Sequence[int]]) -> Stated | None:
@@ -85,6 +95,8 @@ def _of_channels(values: Sequence[float], channels: int) -> tuple[float, ...] | 
 
 def _labels(content: TFLite, outputs: Sequence[Table], output: str | None) -> tuple[tuple[str, ...], str]:
     """Class names of the output, and the file that holds them; of a detector's list they stand with the output of the classes."""
+    if output is not None and output not in content.outputs and not content.custom_options(SUPPRESSION):
+        return (), ""  # an inner tensor: what its numbers are the file does not say
     place = content.outputs.index(output) if output in content.outputs else 0
     kind, listed = _AXIS_LABELS, outputs[place : place + 1]
     if content.custom_options(SUPPRESSION):

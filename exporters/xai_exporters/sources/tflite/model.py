@@ -6,6 +6,7 @@ The numbers of the fields are those of tensorflow/lite/schema/schema.fbs.
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 
 from xai_deploy.foundation.zip_files import UnsoundZipError, require_apart
@@ -19,7 +20,8 @@ _OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6  # of Model
 _TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3  # of SubGraph
 _CUSTOM_NAME = 1  # of OperatorCode
 _CODE_OF_OPERATOR, _TAKEN, _GIVEN, _OPTIONS = 0, 1, 2, 5  # of Operator
-_SHAPE, _TYPE, _NAME = 0, 1, 3  # of Tensor
+_SHAPE, _TYPE, _NAME, _QUANTIZATION = 0, 1, 3, 4  # of Tensor
+_SCALE, _ZERO = 2, 3  # of QuantizationParameters
 _MOST_FILES = 1000  # in the archive
 
 
@@ -48,6 +50,7 @@ class TFLite:
         self._tensors = tensors
         self.input_shapes = [tensor.numbers(_SHAPE, "<i") for tensor in ends[0]]
         self.outputs = [tensor.text(_NAME) for tensor in ends[1]]
+        self._inputs = ends[0]
 
     def given(self) -> list[str]:
         """The names of the tensors that operators give.
@@ -57,6 +60,19 @@ class TFLite:
         """
         places = [place for operator in self._graph.tables(_OPERATORS) for place in operator.numbers(_GIVEN, "<i")]
         return [self._tensors[i].text(_NAME) for i in dict.fromkeys(places) if 0 <= i < len(self._tensors)]
+
+    def input_codes(self) -> tuple[float, int] | None:
+        """The scale and the zero point of the only input: its numbers are scale (code - zero). None if it has none.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        quantised = self._inputs[0].table(_QUANTIZATION) if len(self._inputs) == 1 else None
+        if quantised is None:
+            return None
+        scales, zeros = quantised.numbers(_SCALE, "<f"), quantised.numbers(_ZERO, "<q")
+        plain = len(scales) == len(zeros) == 1 and 0 < scales[0] < math.inf and abs(zeros[0]) < 256
+        return (scales[0], int(zeros[0])) if plain else None
 
     def output_of(self, custom: str) -> str:
         """The name of the first tensor that a custom operator of this name gives; "" if there is none.

@@ -20,6 +20,7 @@ from xai_exporters.sources.stated import Stated
 from xai_deploy import Explainer
 
 from ... import onnx_nets
+from ...running import HEAD_AND_TAIL
 from .running import ov
 from .test_openvino_file import classifier, exported
 
@@ -77,11 +78,14 @@ def test_how_scores_become_probabilities(key: str, activation: str, tmp_path: Pa
 
 def test_model_api_prepares_pixels(tmp_path: Path) -> None:
     """(x - mean) / scale in the network's order of channels, BGR unless they are reversed: InputTransform of model_api 0.4.7."""
-    how = exported(classifier(tmp_path, INFO), preprocess=None).manifest.input.preprocess
+    how = exported(classifier(tmp_path, INFO), preprocess=None, roles=HEAD_AND_TAIL).manifest.input.preprocess
     assert (how.color, how.mean, how.std, how.scale) == ("BGR", MEAN, STD, 1)
     assert (how.resize, how.antialias, how.assumed) == ("stretch", False, True)
     how = exported(
-        classifier(tmp_path, {**INFO, "reverse_input_channels": "YES"}), preprocess=None, overwrite=True
+        classifier(tmp_path, {**INFO, "reverse_input_channels": "YES"}),
+        preprocess=None,
+        overwrite=True,
+        roles=HEAD_AND_TAIL,
     ).manifest.input.preprocess
     assert (how.color, how.mean, how.assumed) == ("RGB", MEAN, False)
 
@@ -102,6 +106,8 @@ def said(info: dict[str, str], shape: tuple[int, ...] = (3, 32, 32)) -> TrainedN
         ({"resize_type": "fit_to_window", "reverse_input_channels": "1"}, (3, 32, 32), {"resize": "stretch"}, False,
          "it resizes as 'fit_to_window'; here images are stretched"),
         ({"interpolation_mode": "CUBIC"}, (3, 32, 32), {"interpolation": "bicubic", "antialias": False}, False, "--color"),
+        ({"interpolation_mode": "AREA", "reverse_input_channels": "YES"}, (3, 32, 32), {"interpolation": "bilinear"}, False,
+         "its interpolation_mode 'AREA' is not known, bilinear is assumed, --interpolation sets it"),
         ({"intensity_mode": "scale_to_unit"}, (3, 32, 32), {"scale": 1 / 255}, False, "--color"),
         ({"mean_values": "None", "scale_values": "None", "reverse_input_channels": "False"}, (3, 32, 32),
          {"mean": (0,) * 3, "std": (1,) * 3}, False, "--color"),
@@ -220,7 +226,7 @@ CASES: dict[str, tuple[Prepare, str, float]] = {  # steps, how they are said, th
 def test_steps_inside(name: str, tmp_path: Path) -> None:
     """A photo's logits are those of OpenVINO on the IR, which gets the photo as PrePostProcessor's user would give it."""
     prepare, text, scale = CASES[name]
-    done = exported(classifier(tmp_path, before=changed(prepare)), preprocess=None, roles=("gradient",))
+    done = exported(classifier(tmp_path, before=changed(prepare)), preprocess=None, roles=HEAD_AND_TAIL)
     spec = done.manifest.input
     assert any(f"begins with steps of preprocessing, which stay in it: {text}" in note for note in done.notes)
     assert any("Preprocessing is that of the graph's first steps; the order of colours" in note for note in done.notes)
@@ -282,7 +288,7 @@ def test_pixels_that_are_resized_before_they_are_floats(tmp_path: Path, kind: st
         image.preprocess().resize(algorithm).convert_element_type(ov.Type.f32)
         image.preprocess().mean([110, 120, 130]).scale([50, 60, 70])
 
-    done = exported(classifier(tmp_path, before=changed(prepare)), preprocess="none")
+    done = exported(classifier(tmp_path, before=changed(prepare)), preprocess="none", roles=HEAD_AND_TAIL)
     x = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype(np.uint8)
     core = ov.Core()
     model = core.read_model(tmp_path / "ir" / "net.xml")
@@ -303,7 +309,7 @@ def rgbx(image: Any) -> None:
 
 def test_pixels_of_four_bytes(tmp_path: Path) -> None:
     """RGBX, the fourth unused: [N,h,w,4], which was taken for [N,channels,rows,4]."""
-    done = exported(classifier(tmp_path, before=changed(rgbx)), preprocess="none")
+    done = exported(classifier(tmp_path, before=changed(rgbx)), preprocess="none", roles=HEAD_AND_TAIL)
     spec = done.manifest.input
     assert (spec.layout, spec.channels, spec.dtype) == ("NHWC", 4, "uint8")
     x = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 4)).astype(np.uint8)
@@ -322,7 +328,7 @@ def test_outputs_in_half_precision(tmp_path: Path) -> None:
         steps.output().postprocess().convert_element_type(ov.Type.f16)
         return steps.build()
 
-    done = exported(classifier(tmp_path, before=build), preprocess="none")
+    done = exported(classifier(tmp_path, before=build), preprocess="none", roles=HEAD_AND_TAIL)
     compiled = ov.Core().compile_model(tmp_path / "ir" / "net.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     image = np.random.default_rng(0).integers(
         0, 256, (done.manifest.input.height, done.manifest.input.width, 3), np.uint8
