@@ -20,6 +20,7 @@ TABLES = {
     "paddle": "class score box",  # PaddleDetection's multiclass_nms3 by Paddle2ONNX
     "yolov7": "image box class score",  # export.py --end2end --max-wh
     "yolo-nas": "image box score class",  # super-gradients, DetectionOutputFormatMode.FLAT_FORMAT
+    "efficientdet": "image box score class",  # google/automl by tf2onnx: top, left, bottom, right, in pixels
     "detection-output": "image class score box",  # OpenVINO, Caffe; [1,1,n,7], fractions
     "mmdetection": "box score",  # with the classes in another output
 }
@@ -68,6 +69,8 @@ def with_suppression(source: Path, form: str, lowest: float = LOWEST) -> onnx.Mo
     first, last, sides = number([0]), number([1]), np.array([*nets.SIZE[::-1]] * 2, np.float32)
     if form in ("detection-output", "tensorflow"):
         boxes = node("Div", boxes, number(sides))
+    if form == "efficientdet":
+        boxes, model.producer_name = node("Gather", boxes, number([1, 0, 3, 2]), axis=1), "tf2onnx"
     score, label = (node("Unsqueeze", held, last) for held in (best, node("Cast", index, to=TensorProto.FLOAT)))
     if form in TABLES:
         parts = {"box": boxes, "score": score, "class": label, "image": node("Mul", label, number(np.float32(0)))}

@@ -189,7 +189,7 @@ def test_forms(form: str, made: Callable[[str], Made]) -> None:
     listed = find_listed(clean(model, None, "one"))
     assert (listed.unit, listed.top_first) == (
         "fractions" if form in ("detection-output", "tensorflow") else "pixels",
-        form == "tensorflow",
+        form in ("tensorflow", "efficientdet"),
     )
     output = listed.add_head(model)
     session = onnxruntime.InferenceSession(model.SerializeToString())

@@ -17,6 +17,7 @@ from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.cut.scores.rows import find_detector, write_rows
 from xai_exporters.errors import RequestError
 from xai_exporters.graph.measure import evaluate
+from xai_exporters.graph.writing import TRANSLATED
 from xai_exporters.passes.clean import CleanGraph, clean
 
 from ...exporters.running import both_ways
@@ -158,15 +159,23 @@ def test_names_decide(names: int, layout: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "producer", "swapped"),
+    ("name", "producer", "reader", "swapped"),
     [
-        ("raw_detection_boxes", "", True),
-        ("StatefulPartitionedCall:1", "tf2onnx", True),
-        ("TFLite_Detection_PostProcess", "", True),
-        ("boxes", "pytorch", False),
+        ("raw_detection_boxes", "", "", True),
+        ("StatefulPartitionedCall:1", "tf2onnx", "1.16", True),
+        ("TFLite_Detection_PostProcess", "", "", True),
+        ("TFLite_Detection_PostProcess", TRANSLATED, "tflite", False),  # decoded by our own reader
+        ("yolonms_layer_1/ExpandDims_1:0", "OnnxMLTools", "", True),
+        ("boxes", TRANSLATED, "tf", True),
+        ("boxes", TRANSLATED, "tflite", True),
+        ("boxes", TRANSLATED, "paddle", False),
+        ("boxes", TRANSLATED, "", False),
+        ("boxes", "pytorch", "", False),
     ],
 )
-def test_tensorflow_gives_the_top_first(made: Callable[[str], Made], name: str, producer: str, swapped: bool) -> None:
+def test_tensorflow_gives_the_top_first(
+    made: Callable[[str], Made], name: str, producer: str, reader: str, swapped: bool
+) -> None:
     """The same file with its boxes as top, left, bottom, right has the same rows, if its name or its writer tells."""
     rows = []
     for other in (False, True):
@@ -176,7 +185,7 @@ def test_tensorflow_gives_the_top_first(made: Callable[[str], Made], name: str, 
         model.graph.initializer.append(order)
         model.graph.node.append(onnx.helper.make_node("Gather", [boxes, "order"], [name], axis=2))
         if other:
-            model.graph.output[1].name, model.producer_name = name, producer
+            model.graph.output[1].name, model.producer_name, model.producer_version = name, producer, reader
         cleaned = clean(model, None)
         detector = find_detector(cleaned, "boxes-scores")
         assert detector is not None

@@ -27,7 +27,8 @@ _DECISIONS = {
 }
 _FOLLOWED = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "QuantizeLinear", "Concat"} | {
     "DequantizeLinear", "Mul", "Div", "Add", "Sub", "Neg", "Abs", "Relu", "Clip", "Min", "Max", "Where", "Gather",
-    "GatherElements", "ScatterElements", "ScatterND", "Slice", "Expand", "ReduceSum", "Softmax", "Sigmoid", "Sum", "Mean",
+    "GatherElements", "ScatterElements", "ScatterND", "Slice", "Expand", "ReduceSum", "Resize", "Softmax", "Sigmoid", "Sum",
+    "Mean",
 }  # fmt: skip
 _SPREAD = ("Gather", "ScatterElements", "ScatterND", "Where")
 """The operators that turn a class's number into one number per class."""

@@ -49,7 +49,7 @@ def find_dense(clean: CleanGraph, output: ir.Value) -> Dense | None:
         clean: The network.
         output: One of its outputs. A dense one has the proportions of the network's input.
     """
-    decision = _behind(output, _SAME | _RESHAPING)
+    decision = _unviewed(output, _SAME | _RESHAPING)
     node = decision.producer()
     if node is not None and node.op_type == "ArgMax" and node.inputs[0] is not None:
         decided = node.inputs[0]
@@ -98,7 +98,7 @@ def _alike(places: Sequence[int], image: Sequence[int]) -> bool:
     return all(abs(place - scale * side) <= 1.01 for place, side in zip(places, image, strict=True))
 
 
-def _behind(value: ir.Value, passed: set[str]) -> ir.Value:
+def _unviewed(value: ir.Value, passed: set[str]) -> ir.Value:
     """The first tensor on the way back that none of these operators gives."""
     while (node := value.producer()) is not None and node.op_type in passed and node.inputs[0] is not None:
         value = node.inputs[0]

@@ -1,4 +1,4 @@
-"""Refuse outputs that join numbers of several kinds on the axis of their classes.
+"""Refuse outputs that join numbers of several kinds on the axis of their classes, and tell of those that may.
 
 A detector of one stage may put objectness (Sigmoid), distances (Tanh) and classes (Softmax) into one map [85,h,w]. By its shape it
 holds the scores of 85 classes; but no class is chosen among such numbers, and none has a probability.
@@ -27,9 +27,11 @@ _MOVING = {
     "Transpose",
 }
 _SCALING = {"Add", "Sub", "Mul", "Div", "Pow", "Clip"}
+_NAMED = 6
+"""Of more parts, for instance a network's own unit for each of its classes, no name is told."""
 
 
-def refuse_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None) -> None:
+def check_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None) -> str | None:
     """Refuse an output whose classes are put together of parts that different functions gave, one of them a probability.
 
     Numbers in [0,1] may hold a part without a function: the background's, 1 - max(p).
@@ -39,6 +41,10 @@ def refuse_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None) -> N
         output: One of its outputs.
         dense: The scores at many positions that it holds; None: it holds numbers of an image.
 
+    Returns:
+        What to tell of parts that may be of one kind, for the graph does not show it: the raw head of a detector joins distances,
+        objectness and classes, all without a function. None: nothing is joined.
+
     Raises:
         GraphError: It is such an output.
     """
@@ -47,13 +53,20 @@ def refuse_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None) -> N
     functions = {function for _, _, function in parts}
     if dense is not None and dense.activation == "independent":
         functions.discard(None)
-    if len(functions) < 2 or not functions & set(_PROBABILITIES):
-        return
-    said = ", ".join(f"{size} of {function or 'no function'} ({part.name!r})" for part, size, function in parts)
-    advice = ", or take all as they are with --task numbers" if dense is None else ""
-    raise GraphError(
-        f"the output {output.name!r} joins numbers of several kinds: {said}; they are not the scores of {classes} classes. Name "
-        f"the part to explain with --output{advice}"
+    if len(functions) > 1 and functions & set(_PROBABILITIES):
+        said = ", ".join(f"{size} of {function or 'no function'} ({part.name!r})" for part, size, function in parts)
+        advice = ", or take all as they are with --task numbers" if dense is None else ""
+        raise GraphError(
+            f"the output {output.name!r} joins numbers of several kinds: {said}; they are not the scores of {classes} classes. "
+            f"Name the part to explain with --output{advice}"
+        )
+    if len(parts) < 2:
+        return None
+    said = ", ".join(f"{size} of {part.name!r}" for part, size, _ in parts[:_NAMED])
+    more = f" and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
+    return (
+        f"The output {output.name!r} joins {len(parts)} parts to {classes} classes: {said}{more}. If they are not all scores of "
+        "classes, name the part to explain with --output."
     )
 
 

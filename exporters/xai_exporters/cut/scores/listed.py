@@ -33,12 +33,13 @@ _TABLES = {
     "class, score, left, top, right, bottom": ((2, 3, 4, 5), 1, 0),  # PaddleDetection
     "image, class, score, left, top, right, bottom": ((3, 4, 5, 6), 2, 1),  # OpenVINO's and Caffe's DetectionOutput
     "image, left, top, right, bottom, class, score": ((1, 2, 3, 4), 6, 5),  # YOLOv7
-    "image, left, top, right, bottom, score, class": ((1, 2, 3, 4), 5, 6),  # YOLO-NAS, flat; EfficientDet
+    "image, left, top, right, bottom, score, class": ((1, 2, 3, 4), 5, 6),  # YOLO-NAS, flat; EfficientDet (top first)
     "left, top, right, bottom, score": ((0, 1, 2, 3), 4, None),  # MMDetection, with classes in another output
 }
 """The columns of corners, score and class in a row of a table."""
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "RoiAlign")
 _MOVING = ("Cast", "Gather", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+_COMPUTING = ("Add", "Sub", "Mul", "Div")
 _THRESHOLDS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 
@@ -88,6 +89,7 @@ def rows_before(clean: CleanGraph) -> set[str]:
     """The names of the last tensors [N,R,E] before the suppressions of a network of one stage, before they are moved about.
 
     A detector of two stages has layers behind its first suppression. The proposals there are not what it finds, so none are named.
+    Nor are distances from anchors, with which constants for each row are reckoned afterwards: they are no boxes yet.
     """
     after = suppressed(clean.graph)
     if any(node.op_type in _LAYERS and not after.isdisjoint(node.inputs) for node in clean.graph):
@@ -102,15 +104,23 @@ def rows_before(clean: CleanGraph) -> set[str]:
     seen, found = set(pending), set()
     for value in pending:
         if holds_rows(value):
-            found.add(str(_behind(value, holds_rows).name))
+            found.add(str(_unmoved(value, holds_rows).name))
         elif (node := value.producer()) is not None and node.op_type not in _LAYERS:
+            if _reckons_with_anchors(node):
+                return set()
             own = [source for source in signals(node) if source not in seen]
             pending += own
             seen.update(own)
     return found
 
 
-def _behind(value: ir.Value, holds_rows: Callable[[ir.Value], bool]) -> ir.Value:
+def _reckons_with_anchors(node: ir.Node) -> bool:
+    """Whether numbers of rows meet constants of more than one row's four coordinates."""
+    constants = [constant_of(value) for value in node.inputs if value is not None] if node.op_type in _COMPUTING else []
+    return any(array is not None and array.size > 4 for array in constants)
+
+
+def _unmoved(value: ir.Value, holds_rows: Callable[[ir.Value], bool]) -> ir.Value:
     """The first tensor on the way back whose rows are not only moved from another one."""
     while (node := value.producer()) is not None and node.op_type in _MOVING:
         source = node.inputs[0]
@@ -141,7 +151,8 @@ def find_listed(clean: CleanGraph) -> Listed:
     [(found, boxes)] = fitting
     fractions = is_fraction(boxes[:, 2:])
     corners = found.corners
-    if top_first(corners.output, clean.model, fractions):
+    efficientdet = clean.model.producer_name == "tf2onnx" and corners.at == (1, 2, 3, 4)  # google/automl's, in pixels
+    if efficientdet or top_first(corners.output, clean.model, fractions):
         top, left, bottom, right = corners.at
         corners = replace(corners, at=(left, top, right, bottom))
     return Listed(corners, found.score, found.label, found.count, "fractions" if fractions else "pixels")

@@ -29,10 +29,10 @@ from ...errors import GraphError, RequestError
 from ...graph.reading import attribute, numbers_of, signals
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
-from .dense import find_dense
+from .dense import Dense, find_dense
 from .detectors.detector import Detector, decoders
 from .intervals import Intervals
-from .joined import refuse_joined
+from .joined import check_joined
 from .probing import Probes
 from .rows import AUTO, find_detector, not_finite, write_rows
 from .shares import divided, share_of
@@ -60,6 +60,7 @@ class Logits:
         classes: The number of classes.
         scores: What the manifest says of them.
         class_axis: The axis of the classes of dense scores; None for one class without an axis.
+        note: What to tell of the output; None: nothing.
     """
 
     value: ir.Value
@@ -69,6 +70,7 @@ class Logits:
     classes: int
     scores: Explained
     class_axis: int | None = None
+    note: str | None = None
 
     @property
     def is_dense(self) -> bool:
@@ -118,15 +120,13 @@ def find_scores(
         scores = Explained(LOGITS, "vector", (vector.length,), vector.normalised)
         return Logits(vector.value, output, "logits", "scores", vector.length, scores)
     dense = find_dense(clean, output) if task is None else None
+    refuse_decisions(output if dense is None else dense.value, alone=len(clean.graph.outputs) == 1)
     if dense is not None:
-        refuse_joined(clean, output, dense)
-        scores = Explained(LOGITS, "dense", dense.shape)
-        return Logits(dense.value, output, dense.holds, dense.activation, dense.shape[0], scores, dense.class_axis)
-    refuse_decisions(output, alone=len(clean.graph.outputs) == 1)
-    own = _behind(clean, output)
+        return _of_dense(clean, output, dense)
+    own = _unviewed(clean, output)
     probed = _Probed(clean)
     decided = _decide(clean, own, probed)  # cases 1 to 3
-    if decided is None and (inner := _behind(clean, own, factors=True)) is not own:
+    if decided is None and (inner := _unviewed(clean, own, factors=True)) is not own:
         decided = _decide(clean, inner, probed)
         if decided is not None and decided.kind == "probabilities":
             decided = _Decided(decided.value, decided.activation, "derived")
@@ -134,10 +134,11 @@ def find_scores(
             decided = None  # logits or logarithms times a number are other logits
     if decided is None:
         decided = _shared(clean, own, probed)  # case 4
+    note = None
     if decided is None:  # case 5
         value = output
         if task is None:
-            refuse_joined(clean, output, None)
+            note = check_joined(clean, output, None)
         while value.dtype not in _FLOATS and (source := _source(value)) is not None:
             value = source  # before a final QuantizeLinear or Cast: scores, not codes
         decided = _Decided(value, "none", "logits")
@@ -146,7 +147,7 @@ def find_scores(
     if classes is None:
         raise _no_scores(clean, output, decided.value)
     scores = Explained(LOGITS, "classes", (classes,))
-    return Logits(decided.value, output, decided.kind, decided.activation, classes, scores)
+    return Logits(decided.value, output, decided.kind, decided.activation, classes, scores, note=note)
 
 
 def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphError:
@@ -168,11 +169,18 @@ def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphErr
     )
 
 
+def _of_dense(clean: CleanGraph, output: ir.Value, dense: Dense) -> Logits:
+    """Scores at many positions as what is explained."""
+    note = check_joined(clean, output, dense)
+    scores = Explained(LOGITS, "dense", dense.shape)
+    return Logits(dense.value, output, dense.holds, dense.activation, dense.shape[0], scores, dense.class_axis, note)
+
+
 def _of_rows(clean: CleanGraph, detector: Detector) -> Logits:
     """The rows of a detector as what is explained; they are added to the graph."""
     (value, grids), own, entries = write_rows(clean, detector), detector.outputs[0], detector.rows.entries
     scores = Explained(LOGITS, "rows", (entries, detector.count), rows=replace(detector.rows, grids=grids))
-    return Logits(value, own, "derived", detector.activation, entries, scores, 1)
+    return Logits(value, own, "derived", detector.activation, entries, scores, 1, detector.note)
 
 
 def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:
@@ -220,7 +228,7 @@ def _unwidened(value: ir.Value) -> ir.Value:
     return node.inputs[0] if node.inputs[0].dtype in _FLOATS else value
 
 
-def _behind(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Value:
+def _unviewed(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Value:
     """The first tensor on the way back that is no view, no code and no multiple of another one with as many classes."""
     classes = _size(clean.shapes.per_image(value.name) or ())
     while (source := _source(value, factors)) is not None:

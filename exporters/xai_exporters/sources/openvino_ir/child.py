@@ -34,12 +34,13 @@ import onnx_ir as ir
 from xai_deploy.foundation import runtimes
 
 from ...errors import ExportError, SourceError
+from ...graph.stated_boxes import state_background
 from ..tflite import custom
 from ..tflite.model import TFLite
 from ..tflite.readable import readable
 from . import binding, detection_output, dilated, model_info, names, rounding, suppression, tensors
 from .constants import Constants
-from .suppression import LEFT_OUT
+from .suppression import BACKGROUND, LEFT_OUT
 from .translate import translate
 from .unread import reason, why_unread
 
@@ -75,8 +76,6 @@ def main(arguments: list[str]) -> int:
         file = _readable(frontend, Path(file), Path(folder))
         known = _names(frontend, Path(file), Path(folder)) if task == "translate" else {}
         model = _read(frontend, file, weights)
-        detection_output.give_what_is_chosen_from(model)
-        suppression.add_what_is_chosen_from(model)
         _forget_unused(model)
         root = _rename(model, known) if frontend else ""
         if task == "run":
@@ -88,7 +87,7 @@ def main(arguments: list[str]) -> int:
             if task == "unround":
                 _unround(model, Path(folder), int(rest[0]), numbers)
             else:
-                _translate(model, Path(folder), int(rest[0]), root, numbers, resized)
+                _translate(model, Path(folder), int(rest[0]), frontend, root, numbers, resized)
     except MemoryError:
         return _refused("needs more memory than a file of its size may")
     except ExportError as error:
@@ -217,11 +216,14 @@ def _rename(model: Any, known: dict[str, str]) -> str:
 
 
 def _translate(
-    model: Any, folder: Path, limit: int, root: str, numbers: Numbers, resized: tuple[str, bool] | None
+    model: Any, folder: Path, limit: int, frontend: str, root: str, numbers: Numbers, resized: tuple[str, bool] | None
 ) -> None:
     said = _said(model) | {"resized": resized, "layout": binding.layout(model)}
     said["outputs"] = None
     network = translate(model, limit, root, numbers)
+    network.producer_version = frontend
+    if model.has_rt_info(BACKGROUND):
+        state_background(network, int(model.get_rt_info(BACKGROUND).astype(str)))
     said["outputs"] = [value.name for value in network.graph.outputs]
     ir.save(network, folder / MODEL)
     (folder / SAID).write_text(json.dumps(said), encoding="utf-8")

@@ -16,8 +16,8 @@ from typing import Any
 
 from xai_deploy.foundation import runtimes
 
-from .reached import behind
-from .suppression import LEFT_OUT
+from .reached import dependents
+from .suppression import BACKGROUND, LEFT_OUT
 
 _KIND = "DetectionOutput"
 
@@ -25,8 +25,8 @@ _KIND = "DetectionOutput"
 def give_what_is_chosen_from(model: Any) -> None:
     """Replace the outputs that one DetectionOutput gives by two: boxes [N,R,4] and scores [N,R,C], the background's among them.
 
-    Boxes for each class, priors in pixels, scores of a second stage and a background that is not class 0 stay as they are, and
-    have no rule.
+    Boxes for each class, priors in pixels, scores of a second stage and classes counted without the background stay as they are,
+    and have no rule.
 
     Args:
         model: An `openvino.Model`; it is changed, and its rt_info says so.
@@ -36,7 +36,7 @@ def give_what_is_chosen_from(model: Any) -> None:
     if scores is None:
         return
     [chosen] = lists
-    boxes, after = _boxes(chosen), behind(model, lists)
+    boxes, after = _boxes(chosen), dependents(model, lists)
     for result in model.get_results():
         if result.get_name() in after:
             model.remove_result(result)
@@ -45,6 +45,7 @@ def give_what_is_chosen_from(model: Any) -> None:
         result.output(0).get_tensor().set_names({name})
     model.add_results(results)
     model.set_rt_info(_KIND, LEFT_OUT)
+    model.set_rt_info(str(chosen.get_attributes()["background_label_id"]), BACKGROUND)
     model.validate_nodes_and_infer_types()
 
 
@@ -54,7 +55,6 @@ def _is_plain(node: Any) -> bool:
         node.get_input_size() == 3
         and bool(given["share_location"])
         and bool(given["normalized"])
-        and given["background_label_id"] == 0
         and not given["decrease_label_id"]
         and node.get_input_partial_shape(2)[0] == 1
     )

@@ -11,7 +11,7 @@ def before(node: Any) -> list[Any]:
     return [node.input_value(i) for i in range(node.get_input_size())]
 
 
-def behind(model: Any, nodes: Iterable[Any]) -> set[str]:
+def dependents(model: Any, nodes: Iterable[Any]) -> set[str]:
     """The names of all nodes that depend on what some nodes give, without these themselves unless they depend on each other."""
     reached, found = {node.get_name() for node in nodes}, set[str]()
     for node in model.get_ordered_ops():

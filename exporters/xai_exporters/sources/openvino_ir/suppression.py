@@ -10,10 +10,11 @@ The proposals of a detector of two stages are not what it finds: a suppression t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from .reached import before, behind
+import numpy as np
+
+from .reached import before, dependents
 
 _WITH_RULE = "NonMaxSuppression"
 _KINDS = (_WITH_RULE, "MulticlassNms", "MatrixNms")
@@ -29,6 +30,9 @@ _LAYERS = (
 )
 LEFT_OUT = ["xai", "suppression_left_out"]
 """Where a model without its list says so, in its rt_info: the suppression's type."""
+BACKGROUND = ["xai", "background"]
+"""Where it says which class the suppression took for "no object"; negative: none."""
+_COMPUTING = ("Add", "Subtract", "Multiply", "Divide")
 
 
 def add_what_is_chosen_from(model: Any) -> None:
@@ -39,14 +43,14 @@ def add_what_is_chosen_from(model: Any) -> None:
     """
     images = [port.get_partial_shape() for port in model.inputs if port.get_partial_shape().rank == 4]
     choosing = [node for node in model.get_ordered_ops() if node.get_type_name() in _KINDS]
-    after = behind(model, choosing)
+    after = dependents(model, choosing)
     layers = {node.get_name() for node in model.get_ordered_ops() if node.get_type_name() in (*_LAYERS, *_KINDS)}
     if not choosing or not images or after & layers:
         return
     given = {_key(port.get_node().input_value(0)) for port in model.outputs}
     found: dict[tuple[str, int], Any] = {}
     for node in choosing:
-        boxes, scores = ([*_rows_before(node.input_value(i), images[0][0])] for i in (0, 1))
+        boxes, scores = (_rows_before(node.input_value(i), images[0][0]) for i in (0, 1))
         if not boxes or not scores:
             return
         found |= {_key(value): value for value in (*boxes, *scores)}
@@ -55,28 +59,48 @@ def add_what_is_chosen_from(model: Any) -> None:
         if not port.get_names():
             port.get_tensor().set_names({f"before_suppression_{i}"})
     without = [node for node in choosing if node.get_type_name() != _WITH_RULE]
-    lists = behind(model, without)
+    lists = dependents(model, without)
     for result in model.get_results():
         if result.get_name() in lists:
             model.remove_result(result)
     if without:
         model.set_rt_info(without[0].get_type_name(), LEFT_OUT)
+        model.set_rt_info(str(without[0].get_attributes()["background_class"]), BACKGROUND)
     model.validate_nodes_and_infer_types()
 
 
-def _rows_before(start: Any, batch: Any) -> Iterator[Any]:
-    """The nearest tensors on the way back that hold rows, before any layer; behind operators that only move their numbers."""
-    pending, seen = [start], {_key(start)}
+def _rows_before(start: Any, batch: Any) -> list[Any]:
+    """The nearest tensors on the way back that hold rows, before any layer and before operators that only move their numbers.
+
+    There are none if constants for each row are reckoned in afterwards: distances from anchors are no boxes yet.
+    """
+    found, pending, seen = [], [start], {_key(start)}
     for value in pending:
         if _holds_rows(value, batch):
-            yield _behind(value, batch)
+            found.append(_unmoved(value, batch))
         elif value.get_node().get_type_name() not in _LAYERS:
+            if _reckons_with_anchors(value.get_node()):
+                return []
             own = [one for one in before(value.get_node()) if _key(one) not in seen]
             pending += own
             seen.update(map(_key, own))
+    return found
 
 
-def _behind(value: Any, batch: Any) -> Any:
+def _reckons_with_anchors(node: Any) -> bool:
+    """Whether numbers of rows meet constants of more than one row's four coordinates."""
+    if node.get_type_name() not in _COMPUTING:
+        return False
+    for i in range(node.get_input_size()):
+        value = node.input_value(i)
+        while value.get_node().get_type_name() == "Convert":
+            value = value.get_node().input_value(0)
+        if value.get_node().get_type_name() == "Constant" and value.get_shape() and int(np.prod(value.get_shape())) > 4:
+            return True
+    return False
+
+
+def _unmoved(value: Any, batch: Any) -> Any:
     while value.get_node().get_type_name() in _MOVING and _holds_rows(source := value.get_node().input_value(0), batch):
         value = source
     return value

@@ -194,6 +194,12 @@ def _without_rule(node: Any) -> str:
     """Why an operator has no rule, and what to do."""
     kind = node.get_type_name()
     original = "or give the ONNX file that the IR was made of"
+    if kind == "DetectionOutput":
+        return (
+            "chooses boxes inside the graph in a form that xai-export does not read (boxes for each class, priors in pixels, "
+            "scores of a second stage, or classes counted without the background); convert the network up to its decoded boxes and "
+            f"scores (--decoder boxes-scores), {original}"
+        )
     if kind.startswith(_SUPPRESSION) or kind in _REGIONS:
         return (
             "chooses or reads boxes inside the graph, which xai-export does not read from an OpenVINO IR; "

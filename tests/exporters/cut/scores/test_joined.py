@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from xai_deploy import Explainer, Like
 
 from ... import nets
 from ... import onnx_nets as o
-from ...running import export_onnx
+from ...running import HEAD_AND_TAIL, export_onnx
 
 BACKENDS = ("onnxruntime", "openvino")
 IMAGE = np.random.default_rng(3).integers(0, 256, (*nets.SIZE, 3), np.uint8)
@@ -71,7 +72,7 @@ def test_numbers_of_several_kinds(tmp_path: Path) -> None:
     model = network([("Softmax", 3), (None, 2)], False)
     with pytest.raises(GraphError, match=r"joins numbers of several kinds.*--task numbers$"):
         export_onnx(tmp_path, model)
-    done = export_onnx(tmp_path, model, task="numbers")
+    done = export_onnx(tmp_path, model, task="numbers", roles=HEAD_AND_TAIL)
     assert done.manifest.scores.kind == "vector"
 
 
@@ -80,9 +81,28 @@ def test_numbers_of_several_kinds(tmp_path: Path) -> None:
     "parts", [[("Softmax", 3), ("Softmax", 4)], [("Sigmoid", 1), ("Sigmoid", 4)], [(None, 2), (None, 3)]]
 )
 def test_parts_of_one_kind(tmp_path: Path, parts: Parts, dense: bool) -> None:
-    """Two groups of classes, or weights that were split, are classes as before."""
-    done = export_onnx(tmp_path, network(parts, dense))
-    assert done.manifest.scores.shape[0] == sum(size for _, size in parts)
+    """Two groups of classes, or weights that were split, are classes as before. Where no function shows it, the parts are told."""
+    done = export_onnx(tmp_path, network(parts, dense), roles=HEAD_AND_TAIL)
+    count = sum(size for _, size in parts)
+    assert done.manifest.scores.shape[0] == count
+    notes = [note for note in done.notes if "joins" in note]
+    if not dense and parts[0][0] is not None:  # probabilities of an image are read before their functions
+        assert notes == []
+        return
+    [note] = notes
+    sizes = ", ".join(rf"{size} of '\w+'" for _, size in parts)
+    advice = r"If they are not all scores of classes, name the part to explain with --output\."
+    assert re.fullmatch(rf"The output 'result' joins 2 parts to {count} classes: {sizes}\. {advice}", note)
+
+
+def test_a_part_for_each_class(tmp_path: Path) -> None:
+    done = export_onnx(tmp_path, network([(None, 1)] * 8, False), roles=HEAD_AND_TAIL)
+    assert any(re.search(r"joins 8 parts to 8 classes: (1 of '\w+'(, )?){6} and 2 more\.", note) for note in done.notes)
+
+
+def test_nothing_is_joined(tmp_path: Path) -> None:
+    """Neither channels that a layer follows, nor scores of several images, are parts of an output."""
+    assert not any("joins" in note for note in export_onnx(tmp_path, o.classifier(), roles=HEAD_AND_TAIL).notes)
 
 
 def test_a_background(tmp_path: Path) -> None:
@@ -91,13 +111,12 @@ def test_a_background(tmp_path: Path) -> None:
     classes = b("Sigmoid", b.conv(b.features(), o.CHANNELS, 3, 1))
     background = b("Sub", b.weight(np.float32(1)), b("ReduceMax", classes, b.weight([1])))
     b("Concat", background, classes, axis=1, out="result")
-    done = export_onnx(tmp_path, b.model("result", ranks={"result": (o.FLOAT, ("N", 4, 8, 10))}))
+    done = export_onnx(tmp_path, b.model("result", ranks={"result": (o.FLOAT, ("N", 4, 8, 10))}), roles=HEAD_AND_TAIL)
     assert done.manifest.scores.shape[0] == 4
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("dense", "name"), [(True, "part_2"), (False, "part_2"), (True, "part_0")])
-def test_a_part_by_its_name(tmp_path: Path, backend: str, dense: bool, name: str) -> None:
+def test_a_part_by_its_name(tmp_path: Path, dense: bool, name: str) -> None:
     """An inner tensor is explained as the output of a file that ends in it: by the runtime's own values, and map for map."""
     model = network(OBJECT, dense)
     done = export_onnx(tmp_path, model, output=name)
@@ -108,16 +127,16 @@ def test_a_part_by_its_name(tmp_path: Path, backend: str, dense: bool, name: str
     cut.mkdir()
     alone = Extractor(onnx.shape_inference.infer_shapes(model)).extract_model(["image"], [name])
     export_onnx(cut, alone)
-    here, there = (Explainer(folder / "net.xai", backend=backend) for folder in (tmp_path, cut))
     pixels = IMAGE.astype(np.float32).transpose(2, 0, 1)[None]
-    for explainer in (here, there):
-        own = explainer.explain(IMAGE, method="grad-cam").outputs
-        session = onnxruntime.InferenceSession(alone.SerializeToString())
-        [expected] = session.run([name], {"image": pixels})
-        np.testing.assert_allclose(own[name], expected, rtol=1e-4, atol=1e-6)
-    for method in ("grad-cam", "reciprocam", "relevance-cam"):
-        got, want = (explainer.explain(IMAGE, method=method).heatmap for explainer in (here, there))
-        np.testing.assert_allclose(got, want, atol=1e-5)
+    [expected] = onnxruntime.InferenceSession(alone.SerializeToString()).run([name], {"image": pixels})
+    for backend in BACKENDS:
+        here, there = (Explainer(folder / "net.xai", backend=backend) for folder in (tmp_path, cut))
+        for explainer in (here, there):
+            own = explainer.explain(IMAGE, method="grad-cam").outputs
+            np.testing.assert_allclose(own[name], expected, rtol=1e-4, atol=1e-6)
+        for method in ("grad-cam", "reciprocam", "relevance-cam"):
+            got, want = (explainer.explain(IMAGE, method=method).heatmap for explainer in (here, there))
+            np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_no_such_tensor(tmp_path: Path) -> None:
@@ -128,19 +147,18 @@ def test_no_such_tensor(tmp_path: Path) -> None:
             export_onnx(tmp_path, model, output=name)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_an_inner_tensor_as_an_embedding(tmp_path: Path, backend: str) -> None:
+def test_an_inner_tensor_as_an_embedding(tmp_path: Path) -> None:
     """The pooled features of a classifier, whose type the file does not state, divided by their length."""
     model = o.classifier()
     [pooled] = (node.output[0] for node in model.graph.node if node.op_type == "Flatten")
-    export_onnx(tmp_path, model, output=pooled, task="embedding")
-    given = Explainer(tmp_path / "net.xai", backend=backend).explain(
-        IMAGE, "reciprocam", Like(np.ones(o.CHANNELS, np.float32))
-    )
+    export_onnx(tmp_path, model, output=pooled, task="embedding", roles=HEAD_AND_TAIL)
     alone = Extractor(onnx.shape_inference.infer_shapes(model)).extract_model(["image"], [pooled])
     pixels = IMAGE.astype(np.float32).transpose(2, 0, 1)[None]
     [features] = onnxruntime.InferenceSession(alone.SerializeToString()).run([pooled], {"image": pixels})
-    np.testing.assert_allclose(given.logits, features / np.linalg.norm(features), atol=1e-5)
+    ones = Like(np.ones(o.CHANNELS, np.float32))
+    for backend in BACKENDS:
+        given = Explainer(tmp_path / "net.xai", backend=backend).explain(IMAGE, "reciprocam", ones)
+        np.testing.assert_allclose(given.logits, features / np.linalg.norm(features), atol=1e-5)
 
 
 def test_the_remedy_for_a_decision(tmp_path: Path) -> None:
@@ -151,7 +169,7 @@ def test_the_remedy_for_a_decision(tmp_path: Path) -> None:
     model = b.model("result", ranks={"result": (onnx.TensorProto.INT64, ("N", 1))})
     with pytest.raises(GraphError, match=f"which seem to be '{scores}', or name these with --output$"):
         export_onnx(tmp_path, model)
-    done = export_onnx(tmp_path, model, output=scores)
+    done = export_onnx(tmp_path, model, output=scores, roles=("gradient",))
     assert done.manifest.scores.shape == (nets.CLASSES,)
     result = Explainer(tmp_path / "net.xai", "onnxruntime").explain(IMAGE, "grad-cam")
     np.testing.assert_array_equal(result.outputs["result"].reshape(-1), result.logits.argmax(axis=1))

@@ -54,7 +54,7 @@ def test_probability_functions(tmp_path: Path, ops: tuple[str, ...], kind: str, 
 def test_plain_logits_under_any_name(tmp_path: Path, name: str) -> None:
     b = o.Build()
     model = b.model(b.linear(b.pooled(b.features()), out=name))
-    done = export_onnx(tmp_path, model)
+    done = export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
     assert [(x.name, x.tensor, x.kind) for x in done.manifest.outputs] == [(name, "logits", "logits")]
     check_bundle(done.path, source_reference(model))
 
@@ -63,7 +63,7 @@ def test_plain_logits_under_any_name(tmp_path: Path, name: str) -> None:
 def test_input_under_any_name(tmp_path: Path, name: str) -> None:
     b = o.Build()
     model = b.model(b.linear(b.pooled(b.features(name)), out="scores"), image=name)
-    check_bundle(export_onnx(tmp_path, model).path, source_reference(model))
+    check_bundle(export_onnx(tmp_path, model, roles=HEAD_AND_TAIL).path, source_reference(model))
 
 
 @pytest.mark.parametrize("softmax", [False, True])
@@ -72,7 +72,7 @@ def test_scores_of_shape_n_c_1_1(tmp_path: Path, softmax: bool) -> None:
     x = b.conv(b("GlobalAveragePool", b.features()), 6, 5, 1, name="fc")
     x = b("Softmax", x, axis=1) if softmax else x
     model = b.model(x, ranks={x: (o.FLOAT, ("n", 5, 1, 1))})
-    done = export_onnx(tmp_path, model)
+    done = export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
     bundle = check_bundle(done.path, source_reference(model))
     assert (done.manifest.classes, done.manifest.outputs[0].shape) == (5, (5, 1, 1))
     parts = recompose(bundle, noise_images(bundle.manifest.input, 2))
@@ -151,3 +151,22 @@ def test_output_of_class_indices(tmp_path: Path) -> None:
         GraphError, match=r"'best' holds the number of the class that ArgMax chose; export .* 'gemm_6_out'"
     ):
         export_onnx(tmp_path, b.model(x, ranks={"best": (onnx.TensorProto.INT64, ("n",))}))
+
+
+@pytest.mark.parametrize("kind", ["number", "resized number", "above"])
+def test_decisions_at_each_position(tmp_path: Path, kind: str) -> None:
+    """The number of a class, as a float, was explained as the score of one class. A plain ArgMax is passed; see `find_dense`."""
+    b = o.Build()
+    maps = b.conv(b.features(), o.CHANNELS, 3, 1)
+    scores = b("Sigmoid", maps) if kind == "above" else maps
+    decided = b("Greater", scores, b.weight(np.float32(0.5))) if kind == "above" else b("ArgMax", scores, axis=1)
+    floats = b("Cast", decided, to=o.FLOAT)
+    if kind == "number":
+        floats = b("Mul", floats, b.weight(np.float32(0.5)))
+    elif kind == "resized number":
+        floats = b("Resize", floats, "", b.weight(np.array([1, 1, 2, 2], np.float32)), mode="nearest")
+    b("Identity", floats, out="result")
+    model = b.model("result", ranks={"result": (o.FLOAT, ("N", "a", "b", "c"))})
+    said = "decisions or rounded values of Greater" if kind == "above" else "the number of the class that ArgMax chose"
+    with pytest.raises(GraphError, match=rf"holds {said}.*which seem to be '{scores}', or name these with --output$"):
+        export_onnx(tmp_path, model)

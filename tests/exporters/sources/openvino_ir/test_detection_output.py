@@ -13,6 +13,7 @@ from xai_exporters.sources import load_source
 
 from xai_deploy import Explainer
 
+from ...running import HEAD_AND_TAIL
 from .running import c, ints, o, of_version, ov
 
 SIZE, CLASSES = 6, 3
@@ -30,6 +31,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "corners": {"code_type": "caffe.PriorBoxParameter.CORNER"},
     "without variances": {"variance_encoded_in_target": True},
     "clipped": {"clip_before_nms": True},
+    "no background": {"background_label_id": -1},
+    "background last": {"background_label_id": CLASSES - 1},
 }
 
 
@@ -92,17 +95,35 @@ def test_what_is_chosen_from(form: str, peeled: bool, tmp_path: Path) -> None:
     assert network.reference is not None
     want, got = listed(path, IMAGE), network.reference(IMAGE)
     assert got["scores"].shape == (1, 2 * SIZE * SIZE, CLASSES)
-    for kind in range(1, CLASSES):
+    background = FORMS[form].get("background_label_id", 0)
+    for kind in {*range(CLASSES)} - {background}:
         rows = np.concatenate([got["scores"][0, :, kind : kind + 1], got["boxes"][0]], axis=1)
         np.testing.assert_allclose(_ordered(rows), want[kind], rtol=1e-6, atol=2e-5)
-    assert not len(want[0])
+    assert background < 0 or not len(want[background])
+    assert network.proto.metadata_props[0].value == str(background)
+
+
+def test_the_background_of_sigmoids(tmp_path: Path) -> None:
+    """TensorFlow's SSDs have a Sigmoid for each class, and class 0 means "no object" all the same: none of its boxes is listed."""
+    path = saved(tmp_path, peeled=False, nms_threshold=0.45, confidence_threshold=0.01)
+    done = export(Request(path, output_path=tmp_path / "ssd.xai", preprocess="none", roles=HEAD_AND_TAIL))
+    assert done.manifest.scores.rows is not None
+    assert done.manifest.scores.rows.background == 0
+    want = listed(path, IMAGE)
+    score, kind = max((rows[:, 0].max(), kind) for kind, rows in want.items() if len(rows))
+    for backend in ("onnxruntime", "openvino"):
+        first = Explainer(done.path, backend).explain(IMAGE, "reciprocam").detections[0][0]
+        assert first.index == kind
+        np.testing.assert_allclose(first.score, score, rtol=1e-4)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["float32", "float16"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
     folder = tmp_path_factory.mktemp("ssd")
     path = saved(folder, half=request.param, nms_threshold=0.45, confidence_threshold=0.5)
-    return export(Request(path, output_path=folder / "ssd.xai", preprocess="none", input_gradient=True))
+    return export(
+        Request(path, output_path=folder / "ssd.xai", preprocess="none", input_gradient=True, roles=HEAD_AND_TAIL)
+    )
 
 
 def test_says_what_it_leaves_out(bundle: Export) -> None:
@@ -128,10 +149,13 @@ def test_finds_what_openvino_finds(backend: str, bundle: Export) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"share_location": False}, {"background_label_id": -1}, {"background_label_id": 2}, {"decrease_label_id": True}],
+    [{"share_location": False}, {"decrease_label_id": True}],
 )
 def test_other_forms_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
-    """Boxes of each class would be other rows; with another background the classes would have other numbers."""
+    """Boxes of each class would be other rows; without the background the classes would have other numbers."""
     path = saved(tmp_path, codes=8 * (1 if options.get("share_location", True) else CLASSES), **options)
-    with pytest.raises(SourceError, match=r"\(DetectionOutput\): chooses or reads boxes inside the graph"):
+    with pytest.raises(
+        SourceError,
+        match=r"\(DetectionOutput\): chooses boxes inside the graph in a form that .* \(boxes for each class",
+    ):
         load_source(Request(path))

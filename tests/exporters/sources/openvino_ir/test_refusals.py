@@ -95,8 +95,8 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     ),
     "detections": (
         detections, "DetectionOutput",
-        "chooses or reads boxes inside the graph, which xai-export does not read from an OpenVINO IR; convert the network up to "
-        r"its decoded boxes and scores \(--decoder boxes-scores\), or give the ONNX file that the IR was made of",
+        r"chooses boxes inside the graph in a form that xai-export does not read \(boxes for each class, .*\); convert the "
+        r"network up to its decoded boxes and scores \(--decoder boxes-scores\), or give the ONNX file that the IR was made of",
     ),
     "suppression": (suppression, "MatrixNms", "chooses or reads boxes inside the graph"),
 

@@ -17,6 +17,7 @@ from xai_exporters.sources.openvino_ir.translate import translate
 from xai_deploy import Explainer
 from xai_deploy.foundation import runtimes
 
+from ...running import HEAD_AND_TAIL
 from .running import agree, c, f32, ints, o, of_version, ov, saved
 
 RNG = np.random.default_rng(4)
@@ -118,18 +119,18 @@ def test_proposals_are_no_detections(stages: int, tmp_path: Path) -> None:
 
 
 LISTS: dict[str, Any] = {
-    "MulticlassNms": lambda boxes, scores: o.multiclass_nms(
+    "MulticlassNms": lambda boxes, scores, background: o.multiclass_nms(
         boxes, scores, sort_result_type="score", output_type="i32", iou_threshold=0.5, score_threshold=0.01, nms_top_k=30,
-        keep_top_k=20, background_class=-1,
+        keep_top_k=20, background_class=background,
     ),
-    "MatrixNms": lambda boxes, scores: o.matrix_nms(
+    "MatrixNms": lambda boxes, scores, background: o.matrix_nms(
         boxes, scores, sort_result_type="score", output_type="i32", score_threshold=0.01, nms_top_k=30, keep_top_k=20,
-        background_class=-1,
+        background_class=background,
     ),
 }  # fmt: skip
 
 
-def detector(kind: str, folder: Path, scaled: bool) -> Path:
+def detector(kind: str, folder: Path, scaled: bool, background: int | None = None, softmax: bool = False) -> Path:
     """Boxes around each cell, and a probability of each class; `scaled`: divided by a further input, as PaddleDetection's are."""
     x = o.parameter(ov.PartialShape([1, 3, 2 * SIZE, 2 * SIZE]), np.float32, name="image")
     x.output(0).get_tensor().set_names({"image"})
@@ -147,7 +148,8 @@ def detector(kind: str, folder: Path, scaled: bool) -> Path:
         further.append(o.parameter(ov.PartialShape([1, 2]), np.float32, name="scale_factor"))
         further[0].output(0).get_tensor().set_names({"scale_factor"})
         boxes = o.divide(boxes, o.unsqueeze(o.concat([further[0], further[0]], 1), ints(1)))
-    found = LISTS[kind](boxes, o.sigmoid(head(CLASSES)))
+    shares = o.softmax(head(CLASSES), 1) if softmax else o.sigmoid(head(CLASSES))
+    found = LISTS[kind](boxes, shares, -1 if background is None else background)
     ov.save_model(ov.Model([found.output(0), found.output(2)], [x, *further], "net"), folder / "net.xml", False)
     return folder / "net.xml"
 
@@ -158,7 +160,11 @@ def test_a_list_that_no_rule_writes(kind: str, scaled: bool, tmp_path: Path) -> 
     """The best box is the first of OpenVINO's own list, and its gradient that of its logit, on both runtimes."""
     path = detector(kind, tmp_path, scaled)
     more: dict[str, Any] = {"input": ("scale_factor=1",)} if scaled else {}
-    done = export(Request(path, output_path=tmp_path / "net.xai", preprocess="none", input_gradient=True, **more))
+    done = export(
+        Request(
+            path, output_path=tmp_path / "net.xai", preprocess="none", input_gradient=True, **more, roles=HEAD_AND_TAIL
+        )
+    )
     assert any(f"suppression ({kind}) is left out" in note for note in done.notes)
     compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rows = compiled([IMAGE, np.ones((1, 2), np.float32)] if scaled else [IMAGE])[0]
@@ -171,3 +177,21 @@ def test_a_list_that_no_rule_writes(kind: str, scaled: bool, tmp_path: Path) -> 
         np.testing.assert_allclose(first.box, rows[0, 2:], atol=1e-3)
         raw.append(result.raw)
     np.testing.assert_allclose(raw[0], raw[1], rtol=0, atol=1e-5 * np.abs(raw[0]).max())
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("background", [None, 0, CLASSES - 1])
+@pytest.mark.parametrize("kind", LISTS)
+def test_the_class_that_it_leaves_out(kind: str, background: int | None, softmax: bool, tmp_path: Path) -> None:
+    """A list holds no box of the background, wherever it stands (PaddleDetection's SSD: last); a Softmax does not tell."""
+    path = detector(kind, tmp_path, False, background, softmax)
+    done = export(Request(path, output_path=tmp_path / "net.xai", preprocess="none", roles=HEAD_AND_TAIL))
+    assert done.manifest.scores.rows is not None
+    assert done.manifest.scores.rows.background == background
+    compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    label, score, *box = compiled([IMAGE])[0][0]
+    for backend in ("onnxruntime", "openvino"):
+        first = Explainer(done.path, backend).explain(IMAGE, "reciprocam").detections[0][0]
+        assert first.index == label
+        np.testing.assert_allclose(first.score, score, rtol=1e-4)
+        np.testing.assert_allclose(first.box, box, atol=1e-3)

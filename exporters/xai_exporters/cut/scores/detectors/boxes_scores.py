@@ -1,13 +1,14 @@
 """Two outputs, [N,rows,4] boxes and [N,rows,C] scores: UltraFace, SSD, RetinaNet and FCOS up to the suppression, YOLO-NAS.
 
-With a Softmax over the classes, class 0 means "no object", as in SSD (Liu et al. 2016, arXiv:1512.02325). Scores that are
-no probabilities are those of a DETR; see `detr`.
+There may be two for each level of the network; their rows are put together. With a Softmax over the classes, class 0 means "no
+object", as in SSD (Liu et al. 2016, arXiv:1512.02325), unless the file's own suppression says which class does. Scores that are no
+probabilities are those of a DETR; see `detr`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnx_ir as ir
 from xai_deploy.format.rows import Rows
 
 from ....graph.emit import Ops
+from ....graph.stated_boxes import stated_background
 from .detector import Detector, Floats, Outputs, decoders, is_fraction
 from .forms import form_of, top_first
 from .reading import before, entries_first
@@ -23,23 +25,50 @@ from .reading import before, entries_first
 
 @decoders.register("boxes-scores")
 def boxes_scores(given: Outputs) -> Detector | None:
-    """See `Decoder`: one output of boxes, one of probabilities, of as many rows."""
-    # with four classes both outputs may be read as either: probabilities are what a function gives
-    for pair in sorted(pairs(given), key=lambda pair: _is_probability(given, pair.boxes)):
+    """See `Decoder`: one output of boxes, one of probabilities, of as many rows; or such a pair for each level."""
+    levels: list[Detector] = []
+    # with four classes both outputs may be read as either: probabilities are what a function gives, and boxes are no Softmax
+    for pair in sorted(pairs(given), key=lambda pair: _like_scores(given, pair.boxes)):
         scores = given.seen(pair.scores)
-        if not len(scores) or not are_shares(scores):
+        if not len(scores) or not are_shares(scores) or any(pair.shares_with(level) for level in levels):
             continue
-        for function in ("Softmax", "Sigmoid"):
-            if (logits := before(given.clean, pair.scores, function)) is not None:
-                activation: Literal["softmax", "sigmoid"] = "softmax" if function == "Softmax" else "sigmoid"
-                return pair.detector(given, "boxes-scores", logits, activation, 0 if activation == "softmax" else None)
-        shares = bool(np.abs(scores.sum(axis=pair.scores_axis) - 1).max() < 1e-3) and pair.classes > 1
-        return pair.detector(given, "boxes-scores", pair.scores, "independent", 0 if shares else None)
-    return None
+        level = _level(given, pair, scores)
+        if level is None and not levels:
+            return None
+        if level is not None and all(_fits(level, other) for other in levels):
+            levels.append(level)
+    if len(levels) < 2:
+        return levels[0] if levels else None
+
+    def pieces(op: Ops) -> Sequence[ir.Value]:
+        return [op.Concat(*parts, axis=2) for parts in zip(*(level.pieces(op) for level in levels), strict=True)]
+
+    outputs = tuple(output for level in levels for output in level.outputs)
+    return replace(levels[0], count=sum(level.count for level in levels), outputs=outputs, pieces=pieces)
 
 
-def _is_probability(given: Outputs, value: ir.Value) -> bool:
-    return any(before(given.clean, value, function) is not None for function in ("Softmax", "Sigmoid"))
+def _level(given: Outputs, pair: Pair, scores: Floats) -> Detector | None:
+    """The detector of a pair whose scores are probabilities; None if its boxes are no boxes."""
+    stated = stated_background(given.clean.model)
+    for function in ("Softmax", "Sigmoid"):
+        if (logits := before(given.clean, pair.scores, function)) is not None:
+            activation: Literal["softmax", "sigmoid"] = "softmax" if function == "Softmax" else "sigmoid"
+            usual = 0 if activation == "softmax" else None
+            return pair.detector(given, "boxes-scores", logits, activation, pair.background(stated, usual))
+    shares = bool(np.abs(scores.sum(axis=pair.scores_axis) - 1).max() < 1e-3) and pair.classes > 1
+    background = pair.background(stated, 0 if shares else None)
+    return pair.detector(given, "boxes-scores", pair.scores, "independent", background)
+
+
+def _fits(level: Detector, other: Detector) -> bool:
+    """Whether two pairs are levels of one detector: rows of one kind, and other cells."""
+    return level.rows == other.rows and level.activation == other.activation and level.count != other.count
+
+
+def _like_scores(given: Outputs, value: ir.Value) -> int:
+    """2 for a Softmax, 1 for a Sigmoid (a DETR's boxes are one, too), 0 for others."""
+    found = (i for i, function in ((2, "Softmax"), (1, "Sigmoid")) if before(given.clean, value, function) is not None)
+    return next(found, 0)
 
 
 def are_shares(scores: Floats) -> bool:
@@ -57,6 +86,21 @@ class Pair:
     scores_axis: int
     count: int
     classes: int
+
+    def shares_with(self, level: Detector) -> bool:
+        """Whether one of the outputs is read already."""
+        return self.boxes in level.outputs or self.scores in level.outputs
+
+    def background(self, stated: int | None, usual: int | None) -> int | None:
+        """The class that means "no object".
+
+        Args:
+            stated: What the file states; negative: none does. None: it states nothing.
+            usual: What is usual for such scores.
+        """
+        if stated is None:
+            return usual
+        return stated if 0 <= stated < self.classes else None
 
     def detector(
         self,
@@ -83,7 +127,13 @@ class Pair:
             ) if swapped else corners
 
         rows = Rows(name, self.classes, form, unit, background, suppress=suppress)
-        return Detector(rows, self.count, activation, (self.scores, self.boxes), pieces)
+        order = "top, left, bottom, right" if swapped else "left, top, right, bottom"
+        note = (
+            f"The boxes {self.boxes.name!r} are read as {order}, in {unit}: nothing in their numbers tells the order."
+        )
+        return Detector(
+            rows, self.count, activation, (self.scores, self.boxes), pieces, note if form == "corners" else None
+        )
 
 
 def pairs(given: Outputs) -> Iterator[Pair]:

@@ -18,6 +18,7 @@ from xai_deploy.format.rows import Rows
 from xai_deploy.foundation.registry import Registry
 
 from ....graph.emit import Ops
+from ....graph.layouts import sides
 from ....passes.clean import CleanGraph
 from ..probing import Probes
 
@@ -35,6 +36,7 @@ class Detector:
         outputs: The network's outputs that hold its rows; the first one counts as the one explained.
         pieces: Writes the parts of the common form, each [N,entries,rows], in their order: scores, coordinates, class or
             objectness.
+        note: What to tell of how it is read; None: nothing.
     """
 
     rows: Rows
@@ -42,6 +44,7 @@ class Detector:
     activation: Literal["sigmoid", "softmax", "independent"]
     outputs: tuple[ir.Value, ...]
     pieces: Callable[[Ops], Sequence[ir.Value]]
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ class Outputs:
     all: tuple[ir.Value, ...]
     names: int = 0
     _seen: dict[ir.Value, Floats] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        *_, height, width = (
+            self.clean.image_shape[axis - 1] for axis in sides(self.clean.graph.inputs[0], self.clean.image_shape)
+        )
+        return height, width
 
     def shape(self, value: ir.Value) -> tuple[int, int]:
         """(a,b) of one of them."""

@@ -11,9 +11,14 @@ from ....graph.writing import TRANSLATED
 from .detector import Floats
 
 _TOP_FIRST = ("detection_boxes", "raw_detection_boxes")
-"""The beginnings of the names that TensorFlow's Object Detection API gives to its corners: top, left, bottom, right."""
+"""The beginnings of names that TensorFlow's Object Detection API gives to its corners: top, left, bottom, right."""
+_KERAS_YOLO = "yolonms_layer"
+"""That of the layer in which Keras' YOLOv3 (ONNX' model zoo) suppresses boxes: top first, in pixels."""
 _TFLITE = "TFLite_Detection_PostProcess"
-"""So is this name, but where our own reader of TFLite files gave the boxes (`sources.tflite.custom`): left, top, right, bottom."""
+"""That of TFLite's suppression. Converters to ONNX keep its boxes, top first. Our own reader (`sources.tflite.custom`) decodes them
+itself, left first."""
+_TENSORFLOW = ("tf", "tflite")
+"""Readers of OpenVINO's whose files come from TensorFlow."""
 
 
 def form_of(boxes: Floats) -> Literal["corners", "centre"] | None:
@@ -30,12 +35,31 @@ def form_of(boxes: Floats) -> Literal["corners", "centre"] | None:
     return "centre" if (second >= -slack).all() else None
 
 
+def form_on_grid(boxes: Floats, middle: tuple[float, float]) -> Literal["corners", "centre"]:
+    """The form of boxes [images,rows,4] whose rows cover the image evenly, as the cells of YOLO do.
+
+    The middles of such boxes average to the image's middle, and first corners lie before it. On noise some corners of YOLO26 are
+    out of order: its distances are not bounded.
+
+    Args:
+        boxes: The boxes.
+        middle: (x, y) of the image's middle, in the boxes' unit.
+    """
+    first, second = boxes[..., :2].reshape(-1, 2), boxes[..., 2:].reshape(-1, 2)
+    if (second >= first).all(axis=1).mean() < 0.9:
+        return "centre"
+    as_centre, as_corners = (np.abs(each.mean(axis=0) - middle).sum() for each in (first, (first + second) / 2))
+    return "corners" if as_corners < as_centre else "centre"
+
+
 def top_first(name: str, model: ir.Model, fractions: bool) -> bool:
     """Whether corners are top, left, bottom, right, as TensorFlow's detectors give them, and not left, top, right, bottom.
 
-    Nothing in the numbers tells. The name does, if TensorFlow's Object Detection API gave it; and that tf2onnx wrote the file, if
-    they are fractions, which that API gives and Keras' networks do not.
+    Nothing in the numbers tells. The name does, if TensorFlow's Object Detection API gave it; and that the file comes from
+    TensorFlow, if they are fractions, which that API gives and Keras' networks do not.
     """
     if name.startswith(_TFLITE):
         return model.producer_name != TRANSLATED
-    return name.startswith(_TOP_FIRST) or (fractions and model.producer_name == "tf2onnx")
+    read = model.producer_name == TRANSLATED and model.producer_version in _TENSORFLOW
+    of_tensorflow = read or model.producer_name == "tf2onnx"
+    return name.startswith((*_TOP_FIRST, _KERAS_YOLO)) or (fractions and of_tensorflow)

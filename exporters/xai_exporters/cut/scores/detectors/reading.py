@@ -13,7 +13,7 @@ from ....passes.clean import CleanGraph
 _SAME = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear"}
 
 
-def behind(value: ir.Value) -> ir.Value:
+def uncopied(value: ir.Value) -> ir.Value:
     """The first tensor on the way back that is no copy or code of another one."""
     while (node := value.producer()) is not None and node.op_type in _SAME and node.inputs[0] is not None:
         value = node.inputs[0]
@@ -31,7 +31,7 @@ def parts(clean: CleanGraph, value: ir.Value, axis: int) -> Iterator[tuple[ir.Va
     Yields:
         (tensor, its axis, its size along it). A Transpose in between changes the axis.
     """
-    source = behind(value)
+    source = uncopied(value)
     node = source.producer()
     rank = len(clean.shapes.dims(source))
     if node is not None and node.op_type == "Concat" and int(attribute(node, "axis", 0)) % rank == axis:
@@ -50,7 +50,7 @@ def parts(clean: CleanGraph, value: ir.Value, axis: int) -> Iterator[tuple[ir.Va
 
 def before(clean: CleanGraph, value: ir.Value, function: str) -> ir.Value | None:
     """The tensor of which this one is the Sigmoid or the Softmax, of the same shape; None if it is none."""
-    node = behind(value).producer()
+    node = uncopied(value).producer()
     source = node.inputs[0] if node is not None and node.op_type == function else None
     return source if source is not None and clean.shapes.dims(source) == clean.shapes.dims(value) else None
 

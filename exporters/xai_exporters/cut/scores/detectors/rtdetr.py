@@ -9,4 +9,4 @@ from .yolov8 import box_and_sigmoid
 @decoders.register("rtdetr")
 def rtdetr(given: Outputs) -> Detector | None:
     """See `Decoder`: as YOLOv8's, in fractions. Each object has one row, so nothing is suppressed."""
-    return box_and_sigmoid(given, "rtdetr", fractions=True)
+    return box_and_sigmoid(given, "rtdetr")

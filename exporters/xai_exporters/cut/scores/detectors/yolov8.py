@@ -1,6 +1,7 @@
 """YOLOv8 and its kin (v9, v10, 11, 12, 26 without end-to-end): [N,4+C,rows], of each row cx, cy, w, h in pixels, then C sigmoids.
 
-Ultralytics' `Detect.forward`: cat((boxes, sigmoid(scores)), 1). Segmentation adds mask coefficients, poses add points.
+Ultralytics' `Detect.forward`: cat((boxes, sigmoid(scores)), 1). Segmentation adds mask coefficients, poses add points. With a
+suppression behind it (`nms=True`) it gives corners, x1, y1, x2, y2. In TFLite files its boxes are fractions of the image's sides.
 """
 
 from __future__ import annotations
@@ -8,26 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from xai_deploy.format.rows import Rows
 
 from ....graph.emit import Ops
 from .detector import Detector, Outputs, decoders, is_fraction
+from .forms import form_on_grid
 from .objectness import has_objectness
 from .reading import before, entries, entries_first, parts
 
 
 @decoders.register("yolov8")
 def yolov8(given: Outputs) -> Detector | None:
-    """See `Decoder`: a box of four entries put together with the Sigmoid of the scores, in pixels."""
-    return box_and_sigmoid(given, "yolov8", fractions=False)
+    """See `Decoder`: a box of four entries put together with the Sigmoid of the scores; fractions with the entries first alone."""
+    return box_and_sigmoid(given, "yolov8")
 
 
-def box_and_sigmoid(given: Outputs, name: str, fractions: bool) -> Detector | None:
+def box_and_sigmoid(given: Outputs, name: Literal["yolov8", "rtdetr"]) -> Detector | None:
     """The detector of the first output that puts four coordinates and Sigmoids together.
 
-    Fractions lie in [0,1], all of them. In pixels a width may be negative on noise: YOLO26's distances are not bounded.
+    Both give fractions: those of RT-DETR lie in [0,1], all of them, in rows of entries. In pixels a width may be negative on noise:
+    YOLO26's distances are not bounded.
     """
     for output in given.all:
         for axis in (1, 2):
@@ -36,11 +40,11 @@ def box_and_sigmoid(given: Outputs, name: str, fractions: bool) -> Detector | No
             boxes = given.seen(output).take(range(4), axis) if logits is not None else None
             if scores is None or logits is None or boxes is None or not boxes.size:
                 continue
+            fractions = is_fraction(boxes.take([0, 1], axis))
             if axis == 2 and not fractions and given.names != scores[2] and has_objectness(given.seen(output)):
                 continue  # rows first, as in YOLOv5: the fifth entry is an objectness
-            if fractions and not ((boxes >= 0).all() and (boxes <= 1).all()):
-                continue
-            if is_fraction(boxes.take([0, 1], axis)) != fractions:
+            one_each = fractions and axis == 2 and bool((boxes >= 0).all() and (boxes <= 1).all())
+            if one_each != (name == "rtdetr") or (fractions and axis == 2 and not one_each):
                 continue
 
             def pieces(
@@ -49,7 +53,9 @@ def box_and_sigmoid(given: Outputs, name: str, fractions: bool) -> Detector | No
                 return entries_first(op, logits, own), entries(op, output, axis, 0, 4)
 
             unit: Literal["pixels", "fractions"] = "fractions" if fractions else "pixels"
-            rows = Rows(name, scores[2], "centre", unit, suppress=not fractions)
+            height, width = (1, 1) if fractions else given.size
+            form = form_on_grid(np.moveaxis(boxes, axis, 2), (width / 2, height / 2))
+            rows = Rows(name, scores[2], "centre" if one_each else form, unit, suppress=not one_each)
             return Detector(rows, given.shape(output)[2 - axis], "sigmoid", (output,), pieces)
     return None
 
