@@ -353,14 +353,7 @@ def test_a_photo_in_a_letterbox(tmp_path: Path, tall: bool, backend: str) -> Non
     source = tmp_path / "net.onnx"
     onnx.save(both_ways(network, False, (3, 64, 64)), source)
     fields = {"resize": "letterbox", "antialias": False}
-    export(
-        Request(
-            source,
-            output_path=tmp_path / "n.xai",
-            preprocess="unit",
-            preprocess_fields=fields,
-        )
-    )
+    export(Request(source, output_path=tmp_path / "n.xai", preprocess="unit", preprocess_fields=fields))
     scale = 64 / max(height, width)
     small = cv2.resize(photo, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_LINEAR)
     top, left = ((64 - side) // 2 for side in small.shape[:2])
