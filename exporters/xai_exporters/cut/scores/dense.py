@@ -18,6 +18,8 @@ from ...graph.reading import attribute, constant_of
 from ...passes.clean import CleanGraph
 from .intervals import Intervals
 
+_COARSE = 8
+"""Pixels of a side that a position stands for: segmenters for people give finer maps."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _SAME = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear"}
 _RESHAPING = {"Reshape", "Squeeze", "Unsqueeze"}
@@ -72,6 +74,19 @@ def find_dense(clean: CleanGraph, output: ir.Value) -> Dense | None:
     if low >= -1e-6 and high <= 1 + 1e-6:
         return _dense(clean, own, "independent", "probabilities")
     return _dense(clean, own, "none", "logits")
+
+
+def said_of_coarse(clean: CleanGraph, output: ir.Value, dense: Dense) -> str | None:
+    """What to tell of numbers without a function on a coarse grid: so does a detector's raw head look, [N,A(5+C),h,w]."""
+    classes, *places = dense.shape
+    image = [clean.image_shape[axis - 1] for axis in sides(clean.graph.inputs[0], clean.image_shape)]
+    if dense.activation != "none" or dense.holds != "logits" or image[-1] < _COARSE * places[-1]:
+        return None
+    at = " x ".join(map(str, places))
+    return (
+        f"The output {output.name!r} is read as the scores of {classes} classes at {at} positions. If it is the raw head of a "
+        "detector, export the network up to its boxes and scores."
+    )
 
 
 def _of(clean: CleanGraph, value: ir.Value, axes: Sequence[int]) -> tuple[ir.Value, int | None] | None:

@@ -29,7 +29,7 @@ from ...errors import GraphError, RequestError
 from ...graph.reading import attribute, numbers_of, signals
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
-from .dense import Dense, find_dense
+from .dense import Dense, find_dense, said_of_coarse
 from .detectors.detector import Detector, decoders
 from .intervals import Intervals
 from .joined import check_joined
@@ -171,7 +171,7 @@ def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphErr
 
 def _of_dense(clean: CleanGraph, output: ir.Value, dense: Dense) -> Logits:
     """Scores at many positions as what is explained."""
-    note = check_joined(clean, output, dense)
+    note = check_joined(clean, output, dense) or said_of_coarse(clean, output, dense)
     scores = Explained(LOGITS, "dense", dense.shape)
     return Logits(dense.value, output, dense.holds, dense.activation, dense.shape[0], scores, dense.class_axis, note)
 

@@ -170,3 +170,15 @@ def test_decisions_at_each_position(tmp_path: Path, kind: str) -> None:
     said = "decisions or rounded values of Greater" if kind == "above" else "the number of the class that ArgMax chose"
     with pytest.raises(GraphError, match=rf"holds {said}.*which seem to be '{scores}', or name these with --output$"):
         export_onnx(tmp_path, model)
+
+
+@pytest.mark.parametrize(("stride", "said"), [(2, False), (8, True)])
+def test_a_coarse_map_without_a_function(tmp_path: Path, stride: int, said: bool) -> None:
+    """A YOLO's raw head [N,A(5+C),h,w] looks like a segmenter's scores; what it was taken for is told."""
+    b = o.Build()
+    x = b("Relu", b("Conv", "image", b.draw(6, 3, 3, 3), pads=[1] * 4, strides=[stride] * 2))
+    b("Conv", x, b.draw(25, 6, 1, 1), out="result")
+    model = b.model("result", shape=("N", 3, 32, 48), ranks={"result": (o.FLOAT, ("N", 25, "h", "w"))})
+    done = export_onnx(tmp_path, model, roles=HEAD_AND_TAIL)
+    told = "The output 'result' is read as the scores of 25 classes at 4 x 6 positions. If it is the raw head of a detector"
+    assert any(note.startswith(told) for note in done.notes) == said
