@@ -1,7 +1,8 @@
 """Whether a tensor holds normalised tokens, however the normalisation is written.
 
 Before opset 17 there is no LayerNormalization, and before opset 23 no RMSNormalization. Exporters then write
-(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * w + b, or x * (mean x^2 + eps)^(-1/2) * w, in operators.
+(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * w + b, or x * (mean x^2 + eps)^(-1/2) * w, in operators. TensorFlow writes
+x m + (b - m mean x) with m = w (mean (x - mean x)^2 + eps)^(-1/2).
 """
 
 from __future__ import annotations
@@ -32,10 +33,40 @@ def is_normalised(clean: CleanGraph, value: ir.Value) -> bool:
         if node.op_type in ("Div", "Mul") and len(node.inputs) == len(inputs) == 2:
             pairs = [tuple(inputs)] if node.op_type == "Div" else [tuple(inputs), tuple(inputs[::-1])]
             return any(_normalises(clean, x, factor) for x, factor in pairs)
+        if node.op_type == "Add" and len(node.inputs) == len(inputs) == 2:
+            return any(_is_shifted(clean, *pair) for pair in (inputs, inputs[::-1]))
         if node.op_type not in ("Add", "Cast", "Mul") or len(inputs) != 1 or not _along_channels(node):
             return False
         value = inputs[0]
     return False
+
+
+def _is_shifted(clean: CleanGraph, scaled: ir.Value, shift: ir.Value) -> bool:
+    """Whether two tensors are x m and b - m mean x, TensorFlow's form."""
+    outer, inner = (
+        before_rounding(scaled).producer(),
+        _without_constants(shift, ("Add", "Cast", "Neg", "Sub")).producer(),
+    )
+    if outer is None or inner is None or outer.op_type != "Mul" or inner.op_type != "Mul":
+        return False
+    for x, m in (tuple(outer.inputs), tuple(outer.inputs)[::-1]):
+        others = [value for value in inner.inputs if value is not m]
+        if x is None or m is None or len(others) != 1 or others[0] is None:
+            continue
+        mean = _without_constants(others[0], ("Cast", "Neg")).producer()
+        if mean is not None and mean.op_type == "ReduceMean" and mean.inputs[0] is x:
+            return _normalises(clean, x, _without_constants(m, ("Cast", "Mul")))
+    return False
+
+
+def _without_constants(value: ir.Value, passed: tuple[str, ...]) -> ir.Value:
+    """The tensor before some operators that take nothing else but constants, one number or one for each channel."""
+    while (node := before_rounding(value).producer()) is not None and node.op_type in passed:
+        inputs = signals(node)
+        if len(inputs) != 1 or not _along_channels(node):
+            break
+        value = inputs[0]
+    return before_rounding(value)
 
 
 def _along_channels(node: ir.Node) -> bool:

@@ -122,6 +122,10 @@ class WrittenOut(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.kind == "rms":
             return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5) * self.w
+        if self.kind == "shifted":  # TensorFlow's batch_normalization
+            mean = x.mean(-1, keepdim=True)
+            factor = torch.rsqrt((x - mean).square().mean(-1, keepdim=True) + 1e-5) * self.w
+            return x * factor + (self.b - mean * factor)
         if self.kind == "twice":  # the mean is taken out once more for the variance
             variance = ((x - x.mean(-1, keepdim=True)) ** 2).mean(-1, keepdim=True)
             return (x - x.mean(-1, keepdim=True)) / torch.sqrt(variance + 1e-5) * self.w + self.b
@@ -129,7 +133,7 @@ class WrittenOut(nn.Module):
         return centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + 1e-5) * self.w + self.b
 
 
-@pytest.mark.parametrize("kind", ["centred", "twice", "rms"])
+@pytest.mark.parametrize("kind", ["centred", "twice", "rms", "shifted"])
 def test_a_norm_in_several_operators(tmp_path: Path, kind: str) -> None:
     torch.manual_seed(0)
     network = Vit(1)
