@@ -97,7 +97,7 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
 
     # rank: 2 for tokens [T,K], 3 for maps
     def first(value: ir.Value, rank: int) -> bool:
-        if value in reading and rank == 2 and _is_layer_norm(value):
+        if value in reading and rank == 2 and is_normalised(clean, value, by_length=False):
             return of_each_image(value)
         return (rank == 3 or not mixing) and straight(value) and (rank == 3 or _is_pooled(clean, value, leading))
 
@@ -105,11 +105,11 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
         return straight(value) and _is_pooled(clean, value, leading)
 
     def third(value: ir.Value, rank: int) -> bool:
-        return value in reading and rank == 2 and is_normalised(clean, value) and of_each_image(value)
+        return value in reading and rank == 2 and is_normalised(clean, value, by_length=True) and of_each_image(value)
 
     # The second choice also takes tokens after the last attention, if all positions are pooled. Tokens in another order than the
-    # image's come after it: a network brings them back into the image's order in its last maps. The third choice takes the first
-    # one's tokens if their normalisation is written in several operators.
+    # image's come after it: a network brings them back into the image's order in its last maps. The third choice also takes
+    # tokens that attention reads divided by their length.
     ways = [(way, any_order) for ways in ((first, second), (third,)) for any_order in (False, True) for way in ways]
     given: set[ir.Value] = set()
     for last in chain.from_iterable(_from_last(clean, order, *way) for way in ways):
@@ -199,13 +199,6 @@ def _from_last(
 def _op(value: ir.Value) -> str:
     producer = value.producer()
     return "" if producer is None else producer.op_type
-
-
-def _is_layer_norm(value: ir.Value) -> bool:
-    """Whether a LayerNormalization made a tensor; its gains and shifts may follow it, as in an OpenVINO IR."""
-    while (node := value.producer()) is not None and node.op_type in ("Mul", "Add") and len(signals(node)) == 1:
-        [value] = signals(node)
-    return _op(value) == "LayerNormalization"
 
 
 def _mixes(clean: CleanGraph, softmax: ir.Value) -> bool:

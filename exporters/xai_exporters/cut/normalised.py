@@ -13,35 +13,37 @@ from ..graph.reading import before_rounding, signals, stored_of
 from ..passes.clean import CleanGraph
 
 _FUSED = ("LayerNormalization", "RMSNormalization")
-_SUMS = ("ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare")
+_SUMS = ("ReduceMean", "ReduceL2", "ReduceSum", "ReduceSumSquare")
 _ROOTS = ("Pow", "ReduceL2", "Sqrt")
 _UNARY = ("Abs", "Add", "Cast", "Clip", "Div", "Max", "Mul", "Pow", "Reciprocal", "Sqrt")
 """Operators that may lie between the sum and the factor, with constants beside it."""
 
 
-def is_normalised(clean: CleanGraph, value: ir.Value) -> bool:
+def is_normalised(clean: CleanGraph, value: ir.Value, by_length: bool) -> bool:
     """Whether tokens [N,T,K] are normalised over their channels; scales and offsets by constants of one number or K may follow.
 
     Args:
         clean: The graph.
         value: A tensor of it.
+        by_length: Whether to count tokens that are divided by their length, too: some attention compares queries and keys so.
     """
+    sums = _SUMS if by_length else _SUMS[:1]
     while (node := before_rounding(value).producer()) is not None:
         if node.op_type in _FUSED:
             return True
         inputs = signals(node)
         if node.op_type in ("Div", "Mul") and len(node.inputs) == len(inputs) == 2:
             pairs = [tuple(inputs)] if node.op_type == "Div" else [tuple(inputs), tuple(inputs[::-1])]
-            return any(_normalises(clean, x, factor) for x, factor in pairs)
+            return any(_normalises(clean, x, factor, sums) for x, factor in pairs)
         if node.op_type == "Add" and len(node.inputs) == len(inputs) == 2:
-            return any(_is_shifted(clean, *pair) for pair in (inputs, inputs[::-1]))
+            return any(_is_shifted(clean, one, other, sums) for one, other in (inputs, inputs[::-1]))
         if node.op_type not in ("Add", "Cast", "Mul") or len(inputs) != 1 or not _along_channels(node):
             return False
         value = inputs[0]
     return False
 
 
-def _is_shifted(clean: CleanGraph, scaled: ir.Value, shift: ir.Value) -> bool:
+def _is_shifted(clean: CleanGraph, scaled: ir.Value, shift: ir.Value, sums: tuple[str, ...]) -> bool:
     """Whether two tensors are x m and b - m mean x, TensorFlow's form."""
     outer, inner = (
         before_rounding(scaled).producer(),
@@ -55,7 +57,7 @@ def _is_shifted(clean: CleanGraph, scaled: ir.Value, shift: ir.Value) -> bool:
             continue
         mean = _without_constants(others[0], ("Cast", "Neg")).producer()
         if mean is not None and mean.op_type == "ReduceMean" and mean.inputs[0] is x:
-            return _normalises(clean, x, _without_constants(m, ("Cast", "Mul")))
+            return _normalises(clean, x, _without_constants(m, ("Cast", "Mul")), sums)
     return False
 
 
@@ -75,7 +77,7 @@ def _along_channels(node: ir.Node) -> bool:
     return all(c.size == 1 or c.shape[-1] == c.size for c in constants)
 
 
-def _normalises(clean: CleanGraph, x: ir.Value, factor: ir.Value) -> bool:
+def _normalises(clean: CleanGraph, x: ir.Value, factor: ir.Value, sums: tuple[str, ...]) -> bool:
     """Whether a factor [N,T,1] is a root of a sum over the channels of x, or of what x is made of by taking out the mean."""
     shape, of = clean.shapes.two.get(str(factor.name)), clean.shapes.two.get(str(x.name))
     if shape is None or of is None or shape != (*of[:-1], 1):
@@ -84,13 +86,13 @@ def _normalises(clean: CleanGraph, x: ir.Value, factor: ir.Value) -> bool:
     while (node := before_rounding(value).producer()) is not None:
         inputs = {before_rounding(v) for v in signals(node)}
         rooted = rooted or node.op_type in _ROOTS
-        if len(inputs) != 1 or (node.op_type not in _UNARY and node.op_type not in _SUMS):
+        if len(inputs) != 1 or (node.op_type not in _UNARY and node.op_type not in sums):
             return False
         value = inputs.pop()
         if value in sources:
             return rooted
         # ONNX's converter and some networks take the mean out once more for the variance
-        if node.op_type not in _SUMS and (made := value.producer()) is not None and made.op_type == "Sub":
+        if node.op_type not in sums and (made := value.producer()) is not None and made.op_type == "Sub":
             return rooted and not sources.isdisjoint(_centred(value))
     return False
 

@@ -15,8 +15,10 @@ from xai_exporters.errors import LayerError
 
 from xai_deploy import Explainer
 from xai_deploy.constant_maps import INDEPENDENT
+from xai_deploy.format.bundle import ACTIVATION, Bundle
 
-from ..checks import check_bundle, forward
+from ..checks import check_bundle, forward, onnxruntime
+from ..running import HEAD_AND_TAIL
 
 SIZE = (12, 16)  # patches of 4: a grid of 3 x 4
 
@@ -157,6 +159,28 @@ def test_a_norm_in_several_operators(tmp_path: Path, kind: str) -> None:
     found = Explainer(done.path, "onnxruntime").explain(x.numpy(), "grad-cam", 2).raw
     assert wanted.any()
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("kind", ["one operator", "centred", "twice", "rms", "shifted"])
+def test_the_form_of_a_norm_does_not_move_the_layer(tmp_path: Path, kind: str) -> None:
+    """With pooled tokens the layer was after the last attention if the norm was written in several operators, else before it."""
+    torch.manual_seed(0)
+    network = Vit(0)
+    if kind != "one operator":
+        for block in network.blocks:
+            block.ln_1, block.ln_2 = WrittenOut(kind), WrittenOut(kind)
+        network.norm = WrittenOut(kind)  # type: ignore[assignment]
+    done = export(request(tmp_path, network.eval(), roles=HEAD_AND_TAIL))
+    x = torch.randn(1, 3, *SIZE)
+    last: Any = network.blocks[1]
+    with torch.no_grad():
+        want = last.ln_1(network.blocks[0](network.embed(x))).numpy()
+    [got] = [
+        value
+        for name, value in onnxruntime(Bundle.open(done.path).graph("head"), {"image": x.numpy()}).items()
+        if name == ACTIVATION
+    ]
+    np.testing.assert_allclose(got, want.transpose(0, 2, 1).reshape(got.shape), atol=1e-5)
 
 
 def test_every_cut_of_a_token_network(tmp_path: Path) -> None:
