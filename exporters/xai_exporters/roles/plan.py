@@ -33,15 +33,10 @@ class RolePlan:
     uncut: bool = False
 
     def asks_for(self, name: str) -> bool:
-        """Whether the request names a role, or asks for it by its option.
-
-        If it names one of a composite's two roles, the names alone decide about both.
-        """
+        """Whether the request names a role, or asks for it by its option."""
         role = self.roles[name]
         if role.as_wanted is not None:
             return self.asks_for(role.as_wanted)
-        if role.composite is not None and role.composite in {self.roles[named].composite for named in self.named}:
-            return name in self.named
         return name in self.named or role.asked
 
     def wants(self, name: str) -> bool:

@@ -35,13 +35,15 @@ def _role(name: str, request: Request, given: str, from_image: bool) -> Role:
             raise RuleError(f"composite {composite_name(given)!r}: {error}") from None
 
     is_default = given == DEFAULT
+    # a composite is asked for by its option, unless the roles that are named hold its relevance at the image
+    implied = given in request.composite and f"pixel-{name}" not in request.roles
     return Role(
         name,
         build,
         "image" if from_image else "activation",
         needs_layer=not from_image,
         when="default" if is_default and not from_image else "asked",
-        asked=request.pixel_relevance if from_image else given in request.composite,
+        asked=request.pixel_relevance if from_image else implied,
         at_layer=RELEVANCE if is_default and from_image else None,
         composite=composite_name(given),
     )

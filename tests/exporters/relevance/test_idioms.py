@@ -127,6 +127,7 @@ def test_only_the_roles_that_were_named(tmp_path: Path) -> None:
         ({"roles": ("pixel-relevance-mine",), "composite": (mine,)}, {"pixel-relevance-mine"}),
         ({"roles": ("relevance",)}, {"relevance"}),
         ({"roles": ("head",), "pixel_relevance": True}, {"pixel-relevance"}),
+        ({"roles": ("relevance",), "pixel_relevance": True}, {"relevance", "pixel-relevance"}),
     ):
         done = exported(tmp_path, o.classifier(), **options)
         assert set(done.manifest.graphs) == {"head", "tail"} | roles
