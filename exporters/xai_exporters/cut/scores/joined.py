@@ -28,7 +28,7 @@ _MOVING = {
 }
 _SCALING = {"Add", "Sub", "Mul", "Div", "Pow", "Clip"}
 _NAMED = 6
-"""Of more parts, for instance a network's own unit for each of its classes, no name is told."""
+"""So many parts are named at most: there may be one for each class."""
 
 
 def check_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None) -> str | None:
