@@ -46,11 +46,7 @@ the layer. Made by `scripts/check_zoo`; rows of one page may come from several r
   its distance from the patch, the means of each cell and of each patch taken out. They follow the image if it is -0.3 or less and
   below that of the map turned, of the map mirrored, and of 99 % of its shuffles. *best*: the same with each cell at the place that
   suits it best; if this is above -0.45, too, all positions are *mixed*, and nothing can be said. Maps of fewer than 9 cells are not
-  judged. **n of 9**: rows of the earlier check, which moved one patch to 9 places and counted how often the cell that changes most
-  lay at the patch or beside it. It missed right maps: cells that answer more to every patch won (those at a zero-padded border),
-  and what changes all cells hid the patch (squeeze and excitation, norms over positions).
-- **drawn**: the statistics were drawn too, as an earlier version of the script did. Through some such networks no signal passes
-  (gradients of 1e-14), and others are chaotic (ConvMixer: gradients of 1e4); every cell then answers alike.
+  judged.
 - **relevance**: largest difference between the runtimes, relative to the largest magnitude. *said*: the export says that rounding
   decides so much of it.
 - **measured**: the day (UTC); rows without one are older.
@@ -64,7 +60,7 @@ class Row:
 
     Attributes:
         variant: Which network of the family.
-        size: Of its images, and whether its statistics were drawn.
+        size: Of its images.
         cells: Layer, gradient, positions and relevance.
         measured: The day (UTC); "" in rows of earlier versions of the script.
     """
@@ -88,8 +84,7 @@ def line(result: Mapping[str, Any]) -> str:
 
 def of_result(result: Mapping[str, Any]) -> Row:
     """The row of a result of the journal."""
-    size = f"{result.get('side', '')}{'' if result.get('fitted') or 'side' not in result else ', drawn'}"
-    return Row(result.get("variant", ""), size, _cells(result), result["measured"])
+    return Row(result.get("variant", ""), str(result.get("side", "")), _cells(result), result["measured"])
 
 
 def kept(page: str) -> dict[Case, Row]:

@@ -47,7 +47,6 @@ def examine_in(name: str, exporter: str, folder: Path, known: str) -> None:
         say("done")
         return
     result |= {
-        "fitted": True,
         "variant": variant,
         "side": side,
         "weights": sum(p.numel() for p in network.parameters()),
