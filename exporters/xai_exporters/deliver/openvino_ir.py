@@ -88,6 +88,8 @@ def to_ir(model: bytes, image: Input, kind: Kind | None, labels: Sequence[str], 
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
+_MODES = {"bicubic": "CUBIC", "nearest": "NEAREST"}
+"""Model API's interpolation_mode; LINEAR is its own."""
 _RESIZES = {"stretch": "standard", "letterbox": "fit_to_window_letterbox"}
 
 
@@ -117,6 +119,8 @@ def model_info(image: Input, kind: Kind | None, labels: Sequence[str], embedded:
         info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)
     if not embedded and image.depth is None:  # Model API prepares pictures alone
         info["resize_type"] = _RESIZES.get(str(how.resize), "crop")
+        if (mode := _MODES.get(how.interpolation)) is not None:
+            info["interpolation_mode"] = mode
         if how.resize == "letterbox":
             info["pad_value"] = str(BORDER)
         info["reverse_input_channels"] = str(how.color == "RGB")

@@ -34,6 +34,8 @@ _LABELS = (
 _LONGEST = 1 << 20  # characters of a text
 _MOST = 100_000  # labels
 _LONGEST_LABEL = 1000  # characters
+_LONGEST_LINE = 1 << 20
+_MOST_BRACKETS = 50
 _LARGEST = 4096  # pixels of a side that a file's text may ask for
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _ITEM = re.compile(rf"\s*(?:(\d{{1,9}}|{_QUOTED})\s*:\s*)?(\d{{1,9}}|{_QUOTED})\s*(,|\Z)", re.DOTALL)
@@ -138,8 +140,27 @@ def _plain(name: str) -> str:
     return "".join(character if character.isprintable() else " " for character in name)
 
 
+def ultralytics_line(line: str) -> tuple[tuple[str, ...], Stated | None]:
+    """Class names and preprocessing of Ultralytics' metadata in one line, a mapping in Python's form, as its TFLite files hold it.
+
+    Nothing of a line that is none.
+    """
+    if not line.startswith("{") or len(line) > _LONGEST_LINE or sum(map(line.count, "[({")) > _MOST_BRACKETS:
+        return (), None
+    try:
+        found = ast.literal_eval(line)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return (), None
+    if not isinstance(found, dict) or not isinstance(names := found.get("names"), dict):
+        return (), None
+    listed = _in_order(names) or []
+    labels = tuple(" ".join(_plain(str(name)).split()) for name in listed)
+    stated = _ultralytics({str(key): str(value) for key, value in found.items()})
+    return (labels if all(labels) else ()), stated
+
+
 def _ultralytics(texts: Mapping[str, str]) -> Stated | None:
-    """Ultralytics' classifiers scale to 0 to 1 and crop; its other networks put the whole image into a letterbox."""
+    """Ultralytics' classifiers scale to 0 to 1 and crop, RT-DETR stretches; its other networks put images into a letterbox."""
     if not {"task", "imgsz", "stride", "names"} <= set(texts):
         return None
     size = re.fullmatch(r"\s*[\[(]?\s*(\d{1,5})\s*(?:,\s*(\d{1,5})\s*)?[\])]?\s*", texts["imgsz"])
@@ -147,8 +168,9 @@ def _ultralytics(texts: Mapping[str, str]) -> Stated | None:
         return None
     height, width = int(size[1]), int(size[2] or size[1])
     classify = texts["task"] == "classify"
+    stretches = "RTDETR" in texts.get("head", "") or "rt-detr" in texts.get("description", "").lower()
     fields = {
-        "resize": (height if height == width else "stretch") if classify else "letterbox",
+        "resize": (height if height == width else "stretch") if classify else "stretch" if stretches else "letterbox",
         "interpolation": "bilinear",
         "antialias": classify,  # OpenCV's resize has none
         "color": "RGB",
@@ -214,4 +236,5 @@ def _image_category(texts: Mapping[str, str]) -> Stated | None:
         "mean": (mean,) * channels,
         "std": (1.0,) * channels,
     }
-    return Stated(None, fields, f"the file's metadata ({stated[1]}, {stated[0]})", True)
+    ask = "it says nothing of their size, and images are stretched; Windows ML crops the middle, as --resize SIDE does"
+    return Stated(None, fields, f"the file's metadata ({stated[1]}, {stated[0]})", False, ask)

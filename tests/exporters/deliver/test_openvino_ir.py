@@ -12,7 +12,7 @@ import onnxruntime
 import openvino
 import pytest
 from xai_exporters import Request, export
-from xai_exporters.deliver.openvino_ir import to_ir
+from xai_exporters.deliver.openvino_ir import model_info, to_ir
 from xai_exporters.errors import RequestError
 
 from xai_deploy.format.bundle import Input, Preprocess
@@ -81,6 +81,13 @@ def test_embedded_preprocessing_is_not_asked_for_twice(tmp_path: Path) -> None:
     info = {key: value.astype(str) for key, value in model.get_rt_info("model_info").astype(dict).items()}
     assert info == {"model_type": "Classification", "labels": LABELS}  # Model API hands images over as they are given
     assert model.inputs[0].get_node().get_layout() == openvino.Layout("NHWC")
+
+
+@pytest.mark.parametrize(("how", "mode"), [("bicubic", "CUBIC"), ("nearest", "NEAREST"), ("bilinear", None)])
+def test_model_api_is_told_the_interpolation(how: str, mode: str | None) -> None:
+    """LINEAR is Model API's own; a bicubic bundle was resized by it."""
+    image = Input("x", "NCHW", 3, 8, 8, "float32", Preprocess(interpolation=how))  # type: ignore[arg-type]
+    assert model_info(image, "Classification", (), False).get("interpolation_mode") == mode
 
 
 def test_without_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

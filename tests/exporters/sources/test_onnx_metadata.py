@@ -13,7 +13,7 @@ import pytest
 from xai_exporters import Export, Request, export
 from xai_exporters.errors import RequestError
 from xai_exporters.sources import load_source
-from xai_exporters.sources.onnx_metadata import at_stated_size
+from xai_exporters.sources.onnx_metadata import at_stated_size, ultralytics_line
 from xai_exporters.sources.stated import Stated
 
 from xai_deploy import Explainer
@@ -140,6 +140,32 @@ def test_ultralytics_geometry(tmp_path: Path) -> None:
     assert (stated.fields["resize"], stated.fields["antialias"], stated.sure) == ("letterbox", False, True)
 
 
+@pytest.mark.parametrize("own", [{"head": "RTDETRDecoder"}, {"description": "Ultralytics rt-detr model"}])
+def test_ultralytics_rt_detr_stretches(tmp_path: Path, own: dict[str, str]) -> None:
+    """RTDETRPredictor.pre_transform is a letterbox with scale_fill; others' images keep their sides' proportions."""
+    texts = {**ULTRALYTICS, "imgsz": "[640, 640]", "task": "detect", **own}
+    onnx.save(with_metadata(texts), tmp_path / "net.onnx")
+    stated = load_source(Request(tmp_path / "net.onnx")).preprocess
+    assert isinstance(stated, Stated)
+    assert (stated.fields["resize"], stated.sure) == ("stretch", True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "cat",
+        "{'names': 3}",
+        "{'names': {0: 'cat'",
+        "{" * 100,
+        "{'names': {0: ''}}",
+        "{'names': [" + "[" * 60 + "]" * 61 + "}",
+    ],
+)
+def test_a_line_that_is_no_metadata_of_ultralytics(line: str) -> None:
+    assert ultralytics_line(line) == ((), None)
+
+
 @pytest.mark.parametrize(("imgsz", "size"), [("[16, 20]", (16, 20)), ("16", (16, 16))])
 def test_the_size_that_a_file_leaves_open(tmp_path: Path, imgsz: str, size: tuple[int, int]) -> None:
     """Ultralytics with dynamic=True: the size is in the metadata alone."""
@@ -210,8 +236,12 @@ def test_onnx_s_own_metadata_of_images(tmp_path: Path, form: str, span: str, end
     done = exported(tmp_path, metadata, preprocess=None)
     how = done.manifest.input.preprocess
     np.testing.assert_allclose(how.ends(), [[end] * 3 for end in ends], atol=1e-9)
-    assert (how.color, how.assumed) == (form[:3].upper(), False)
-    assert done.notes == (f"Preprocessing is that of the file's metadata ({form}, {span}).",)
+    assert (how.color, how.assumed, how.resize) == (form[:3].upper(), True, "stretch")
+    [note] = done.notes
+    assert note.startswith(
+        f"Preprocessing is that of the file's metadata ({form}, {span}); it says nothing of their size"
+    )
+    assert note.endswith("as --resize SIDE does.")
 
 
 @pytest.mark.parametrize(

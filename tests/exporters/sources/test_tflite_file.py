@@ -144,6 +144,18 @@ def test_metadata() -> None:
     assert isinstance(said(data).preprocess, Stated)
 
 
+def test_ultralytics_metadata_stands_as_class_names() -> None:
+    """One line that is a mapping: with one class it became the class's name."""
+    line = str({"task": "detect", "stride": 32, "imgsz": [64, 96], "names": {0: "face", 1: "a b"}})
+    labels = {0: "yolo", 3: [{3: [{0: "boxes", 6: [{0: "temp_meta.txt", 2: tflite.i8(2)}]}]}]}
+    data = tflite.network(NET, metadata=tflite.flat(labels, b"M001"))
+    network = said(tflite.with_files(data, {"temp_meta.txt": line}))
+    assert network.labels == ("face", "a b")
+    assert isinstance(network.preprocess, Stated)
+    assert (network.preprocess.size, network.preprocess.fields["resize"]) == ((64, 96), "letterbox")
+    assert network.preprocess.fields["scale"] == 1 / 255
+
+
 def test_an_inner_tensor_has_no_names() -> None:
     """Names stand with an output; an inner tensor may belong to another one."""
     data = tflite.with_files(tflite.network(NET, metadata=tflite.metadata([1], [1])), {"labels.txt": LABELS})

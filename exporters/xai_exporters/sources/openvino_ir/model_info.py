@@ -149,7 +149,7 @@ def _model_api(info: Mapping[str, str], image: tuple[int, int, int] | None) -> t
     fields = {
         "resize": resize,
         "interpolation": _INTERPOLATIONS.get(mode, "bilinear"),
-        "antialias": False,
+        "antialias": ask.startswith(_OWN),  # ultralytics crops with Pillow, Model API resizes with OpenCV
         "color": color,
         "scale": scale,
         "mean": mean,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
+from ..onnx_metadata import ultralytics_line
 from ..source_file import TrainedNetwork
 from ..stated import Stated
 from .custom import SUPPRESSION
@@ -60,9 +61,21 @@ def stated(content: TFLite) -> Stated | None:
     try:
         data = content.metadata(_KEY)
         graphs = [*Table.root(data).tables(_SUBGRAPHS)] if data else []
-        return _preprocessing([*graphs[0].tables(_INPUTS)], content.input_shapes) if graphs else None
+        if not graphs:
+            return None
+        own = _preprocessing([*graphs[0].tables(_INPUTS)], content.input_shapes)
+        return own or _of_ultralytics(content, [*graphs[0].tables(_OUTPUTS)])
     except ValueError:  # `read` tells it
         return None
+
+
+def _of_ultralytics(content: TFLite, outputs: Sequence[Table]) -> Stated | None:
+    """What Ultralytics' own metadata states: it stands as a file of class names."""
+    for file in islice(chain.from_iterable(one.tables(_FILES) for one in outputs), _MOST_FILES):
+        text = content.associated_file(file.text(0), _LONGEST).decode("utf-8", "replace")
+        if (stated := ultralytics_line(text.strip())[1]) is not None:
+            return stated
+    return None
 
 
 def _preprocessing(inputs: Sequence[Table], shapes: Sequence[Sequence[int]]) -> Stated | None:
@@ -108,6 +121,8 @@ def _labels(content: TFLite, outputs: Sequence[Table], output: str | None) -> tu
         if file.number(2, "<b") != kind:
             continue
         text = content.associated_file(name, _LONGEST).decode("utf-8", "replace")
+        if (own := ultralytics_line(text.strip())[0]) or text.startswith("{'"):
+            return own, _plain(name)[:100] if own else ""
         labels = tuple(" ".join(_plain(line).split()) for line in text.removesuffix("\n").splitlines())
         if len(labels) > _MOST or any(len(label) > _LONGEST_LABEL for label in labels) or not all(labels):
             raise ValueError(f"{_plain(name)[:100]!r} holds too many names, too long or empty ones")
