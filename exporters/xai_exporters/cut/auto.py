@@ -10,9 +10,9 @@ from itertools import chain
 import onnx_ir as ir
 
 from ..errors import LayerError
-from ..graph.folded import merged_into_rounding
-from ..graph.reading import ancestors, attribute, before_rounding, descendants, signals
+from ..graph.reading import ancestors, attribute, descendants, signals
 from ..passes.clean import CleanGraph
+from .activated import is_activated
 from .featuremap import is_feature_map
 from .normalised import is_normalised
 from .plan import side_tensors, without_batch
@@ -22,22 +22,6 @@ from .scores.logits import Logits
 log = logging.getLogger(__name__)
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
-ACTIVATIONS = (
-    "Relu",
-    "Clip",
-    "LeakyRelu",
-    "PRelu",
-    "Elu",
-    "Selu",
-    "Celu",
-    "HardSwish",
-    "Mish",
-    "Gelu",
-    "Swish",
-    "Sigmoid",
-    "Mul",
-)
-"""Mul: SiLU as x * sigmoid(x)."""
 _ONE_BY_ONE = (
     *("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
     *("Cast", "DequantizeLinear", "QuantizeLinear", "Add", "Div", "Mul", "Sub", "Clip"),
@@ -175,11 +159,6 @@ def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
     coarse = [value for count, value in maps if count == fewest]
     # an activation function's result, if there is one: what a linear layer gives has not been decided upon yet
     yield from sorted(coarse, key=lambda value: not is_activated(value))
-
-
-def is_activated(value: ir.Value) -> bool:
-    """Whether an activation function made a tensor, or what it is the quantised form of; a ReLU may be merged into the rounding."""
-    return _op(before_rounding(value)) in ACTIVATIONS or merged_into_rounding(value) is not None
 
 
 def _from_last(

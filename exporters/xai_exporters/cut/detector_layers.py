@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from ..graph.reading import ancestors, data_inputs
 from ..passes.clean import CleanGraph
-from .auto import FLOATS, is_activated
+from .activated import is_activated
+from .auto import FLOATS
 from .featuremap import is_feature_map
 from .scores.logits import Logits
 

@@ -2,7 +2,7 @@
 
 Before opset 17 there is no LayerNormalization, and before opset 23 no RMSNormalization. Exporters then write
 (x - mean x) / sqrt(mean (x - mean x)^2 + eps) * w + b, or x * (mean x^2 + eps)^(-1/2) * w, in operators. TensorFlow writes
-x m + (b - m mean x) with m = w (mean (x - mean x)^2 + eps)^(-1/2).
+x m + (b - m mean x) with m = w (mean (x - mean x)^2 + eps)^(-1/2), Flax (x - mean x) m with the variance mean x^2 - (mean x)^2.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..passes.clean import CleanGraph
 _FUSED = ("LayerNormalization", "RMSNormalization")
 _SUMS = ("ReduceMean", "ReduceL2", "ReduceSum", "ReduceSumSquare")
 _ROOTS = ("Pow", "ReduceL2", "Sqrt")
-_UNARY = ("Abs", "Add", "Cast", "Clip", "Div", "Max", "Mul", "Pow", "Reciprocal", "Sqrt")
+_UNARY = ("Abs", "Add", "Cast", "Clip", "Div", "Max", "Mul", "Pow", "Reciprocal", "Reshape", "Sqrt", "Unsqueeze")
 """Operators that may lie between the sum and the factor, with constants beside it."""
 
 
@@ -34,8 +34,10 @@ def is_normalised(clean: CleanGraph, value: ir.Value, by_length: bool) -> bool:
         inputs = signals(node)
         if node.op_type in ("Div", "Mul") and len(node.inputs) == len(inputs) == 2:
             pairs = [tuple(inputs)] if node.op_type == "Div" else [tuple(inputs), tuple(inputs[::-1])]
-            return any(_normalises(clean, x, factor, sums) for x, factor in pairs)
-        if node.op_type == "Add" and len(node.inputs) == len(inputs) == 2:
+            scales = ("Cast", "Mul")  # gains may be in the factor, or before it
+            plain = [(_without_constants(x, scales), _without_constants(factor, scales)) for x, factor in pairs]
+            return any(_normalises(clean, x, factor, sums) for x, factor in plain)
+        if node.op_type in ("Add", "Sub") and len(node.inputs) == len(inputs) == 2:
             return any(_is_shifted(clean, one, other, sums) for one, other in (inputs, inputs[::-1]))
         if node.op_type not in ("Add", "Cast", "Mul") or len(inputs) != 1 or not _along_channels(node):
             return False
@@ -52,11 +54,15 @@ def _is_shifted(clean: CleanGraph, scaled: ir.Value, shift: ir.Value, sums: tupl
     if outer is None or inner is None or outer.op_type != "Mul" or inner.op_type != "Mul":
         return False
     for x, m in (tuple(outer.inputs), tuple(outer.inputs)[::-1]):
-        others = [value for value in inner.inputs if value is not m]
-        if x is None or m is None or len(others) != 1 or others[0] is None:
+        if x is None or m is None:
             continue
-        mean = _without_constants(others[0], ("Cast", "Neg")).producer()
-        if mean is not None and mean.op_type == "ReduceMean" and mean.inputs[0] is x:
+        same = before_rounding(m)
+        others = [value for value in inner.inputs if value is not None and before_rounding(value) is not same]
+        if len(others) != 1:
+            continue
+        mean = _without_constants(others[0], ("Cast", "Neg", "Reshape", "Unsqueeze")).producer()
+        read = None if mean is None or mean.op_type != "ReduceMean" else mean.inputs[0]
+        if read is not None and before_rounding(read) is before_rounding(x):
             return _normalises(clean, x, _without_constants(m, ("Cast", "Mul")), sums)
     return False
 
@@ -85,16 +91,29 @@ def _normalises(clean: CleanGraph, x: ir.Value, factor: ir.Value, sums: tuple[st
     sources, rooted, value = {before_rounding(x), *_centred(x)}, False, factor
     while (node := before_rounding(value).producer()) is not None:
         inputs = {before_rounding(v) for v in signals(node)}
+        if node.op_type == "Sub" and _is_squared_mean(node):  # mean x^2 - (mean x)^2
+            inputs = {before_rounding(signals(node)[0])}
         rooted = rooted or node.op_type in _ROOTS
-        if len(inputs) != 1 or (node.op_type not in _UNARY and node.op_type not in sums):
+        if len(inputs) != 1 or node.op_type not in (*_UNARY, *sums, "Sub"):
             return False
         value = inputs.pop()
         if value in sources:
             return rooted
         # ONNX's converter and some networks take the mean out once more for the variance
-        if node.op_type not in sums and (made := value.producer()) is not None and made.op_type == "Sub":
+        made = value.producer()
+        if node.op_type not in sums and made is not None and made.op_type == "Sub" and not _is_squared_mean(made):
             return rooted and not sources.isdisjoint(_centred(value))
     return False
+
+
+def _is_squared_mean(node: ir.Node) -> bool:
+    """Whether a Sub takes the square of a mean from another tensor."""
+    inputs = signals(node)
+    square = before_rounding(inputs[1]).producer() if len(inputs) == 2 else None
+    if square is None or square.op_type not in ("Mul", "Pow") or len({*signals(square)}) != 1:
+        return False
+    mean = before_rounding(signals(square)[0]).producer()
+    return mean is not None and mean.op_type in ("ReduceMean", "Unsqueeze", "Reshape")
 
 
 def _centred(x: ir.Value) -> list[ir.Value]:

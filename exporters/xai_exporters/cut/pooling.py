@@ -17,6 +17,8 @@ _POWERS = ("Abs", "Exp", "Pow")
 _POWERS_IN_THE_SUM = ("ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare")
 _BOUNDS = ("Clip", "Max")
 _SCALES = ("Add", "Cast", "Div", "Mul", "Sub")
+_NO_BOUND = 1e30
+"""A bound that no activation reaches: Paddle2ONNX writes the largest float for none."""
 _MEANS = ("GlobalAveragePool", "ReduceMax", "ReduceMean", "ReduceSum", "GlobalMaxPool")
 
 
@@ -150,4 +152,7 @@ def _has_taken_in(clean: CleanGraph, node: ir.Node) -> bool:
 
 def _is_bounded(node: ir.Node) -> bool:
     """Whether a Clip has an upper bound; then it is the network's own activation, ReLU6."""
-    return node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None
+    if node.op_type != "Clip" or len(node.inputs) < 3 or node.inputs[2] is None:
+        return False
+    bound = stored_of(node.inputs[2])
+    return bound is None or bool((bound < _NO_BOUND).all())

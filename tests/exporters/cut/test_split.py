@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -12,6 +13,7 @@ from onnx.utils import Extractor
 from xai_exporters.errors import LayerError
 from xai_exporters.graph.layouts import find_layout, reduced_axes
 
+from .. import nets
 from .. import onnx_nets as o
 from ..checks import Array, check_bundle, reference, source_reference
 from ..running import HEAD_AND_TAIL, export_onnx
@@ -181,3 +183,24 @@ def test_reduction_over_unknown_axes() -> None:
         helper.make_model(helper.make_graph([helper.make_node("ReduceMean", ["x"], ["y"])], "g", [], []))
     )
     assert reduced_axes(node.graph[0]) is None
+
+
+def test_a_region_of_the_image_is_no_map_of_it(tmp_path: Path) -> None:
+    """A Resize of a region (the middle quarter) was followed as one of the whole image: its map was drawn over all of it."""
+    b = o.Build()
+    region, sizes = b.weight(np.array([0, 0, 0.25, 0.25, 1, 1, 0.75, 0.75], np.float32)), b.weight([1, 3, 16, 20])
+    x = b("Resize", "image", region, "", sizes, mode="linear", coordinate_transformation_mode="tf_crop_and_resize")
+    model = b.model(b.linear(b.pooled(b("Relu", b.conv(x, 3, o.CHANNELS), out="maps"))), shape=(1, *nets.SHAPE))
+    with pytest.raises(LayerError, match=r"positions can't be followed through .* \(Resize\)"):
+        export_onnx(tmp_path, model, split="maps")
+
+
+def test_a_bound_that_is_none(tmp_path: Path) -> None:
+    """Paddle2ONNX writes a generalised mean's Clip with the largest float as its upper bound, which counted as ReLU6."""
+    b = o.Build()
+    x = b.conv("image", 3, o.CHANNELS)
+    clipped = b("Clip", x, b.weight(np.float32(1e-6)), b.weight(np.finfo(np.float32).max))
+    pooled = b("GlobalAveragePool", b("Pow", clipped, b.weight(np.float32(3))))
+    y = b.linear(b("Flatten", b("Pow", pooled, b.weight(np.float32(1 / 3)))))
+    done = export_onnx(tmp_path, b.model(y), roles=HEAD_AND_TAIL)
+    assert done.manifest.target.tensor == x

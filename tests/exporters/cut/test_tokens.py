@@ -124,10 +124,17 @@ class WrittenOut(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.kind == "rms":
             return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5) * self.w
-        if self.kind == "shifted":  # TensorFlow's batch_normalization
-            mean = x.mean(-1, keepdim=True)
+        mean = x.mean(-1, keepdim=True)
+        if self.kind in ("shifted", "shifted alone"):  # TensorFlow's batch_normalization
             factor = torch.rsqrt((x - mean).square().mean(-1, keepdim=True) + 1e-5) * self.w
-            return x * factor + (self.b - mean * factor)
+            return x * factor + (self.b - mean * factor) if self.kind == "shifted" else x * factor - mean * factor
+        if self.kind == "flax":
+            return (x - mean) * (torch.rsqrt((x * x).mean(-1, keepdim=True) - mean * mean + 1e-5) * self.w) + self.b
+        if self.kind == "gains first":
+            return self.w * (x - mean) / (x - mean).square().mean(-1, keepdim=True).add(1e-5).sqrt() + self.b
+        if self.kind == "axis again":
+            spread = (x - x.mean(-1).unsqueeze(-1)).square().mean(-1).unsqueeze(-1)
+            return (x - x.mean(-1).unsqueeze(-1)) * torch.rsqrt(spread + 1e-5) * self.w + self.b
         if self.kind == "twice":  # the mean is taken out once more for the variance
             variance = ((x - x.mean(-1, keepdim=True)) ** 2).mean(-1, keepdim=True)
             return (x - x.mean(-1, keepdim=True)) / torch.sqrt(variance + 1e-5) * self.w + self.b
@@ -161,7 +168,9 @@ def test_a_norm_in_several_operators(tmp_path: Path, kind: str) -> None:
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("kind", ["one operator", "centred", "twice", "rms", "shifted"])
+@pytest.mark.parametrize(
+    "kind", ["one operator", "centred", "twice", "rms", "shifted", "shifted alone", "flax", "gains first", "axis again"]
+)
 def test_the_form_of_a_norm_does_not_move_the_layer(tmp_path: Path, kind: str) -> None:
     """With pooled tokens the layer was after the last attention if the norm was written in several operators, else before it."""
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..measure import Measured
+from ..reading import attribute
 from . import blocks, elsewhere  # noqa: F401  (they register their rules)
 from . import strand as s
 from .frame import Frame
@@ -72,7 +73,8 @@ def _follow(node: ir.Node, inputs: list[Traced], shapes: Measured, traced: dict[
     if node.op_type == "Split":
         traced.update(zip(node.outputs, map(Traced, _split(step)), strict=True))
         return
-    rule = RULES.get(node.op_type)
+    crops = node.op_type == "Resize" and attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize"
+    rule = None if crops else RULES.get(node.op_type)  # its region may be any part of the image
     lost = f"positions can't be followed through {node.name!r} ({node.op_type})"
     if node.op_type in _ELSEWHERE:
         lost += ", which takes its values from other places"
