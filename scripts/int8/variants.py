@@ -1,4 +1,4 @@
-"""A network quantised in many ways: by onnxruntime, NNCF, brevitas and Quark, and afterwards optimised by ONNX Runtime."""
+"""A network quantised in many ways: by onnxruntime, NNCF, brevitas, Quark and modelopt, then optimised by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -77,27 +77,32 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
         return None if image is None else {"image": image}
 
 
-def variants(net: torch.nn.Module, source: Path, folder: Path) -> Iterator[tuple[str, Path | str]]:
-    """Name of each variant -> its file, or why the tool does not make it."""
+def variants(net: torch.nn.Module, source: Path, folder: Path, only: str) -> Iterator[tuple[str, Path | str]]:
+    """Name of each variant that holds `only` -> its file, or why the tool does not make it."""
     prepared = folder / f"{source.stem}.prepared.onnx"
     quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
     made: dict[str, Path] = {}
     for name, make in _all(net, source, prepared):
+        if only not in name and name not in OPTIMISED:
+            continue
         path = folder / f"{source.stem} {name}.onnx".replace(" ", "_").replace(",", "")
         try:
             if not path.exists():
                 make(path)
         except Exception as error:  # each tool raises errors of every kind
             path.unlink(missing_ok=True)
-            yield name, f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+            if only in name:
+                yield name, f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
             continue
         made[name] = path
-        yield name, path
-    for name in OPTIMISED:
+        if only in name:
+            yield name, path
+    for name in (name for name in OPTIMISED if name in made):
         for level in ("BASIC", "EXTENDED", "ALL"):
             path = folder / f"{made[name].stem}_{level}.onnx"
-            _optimise(made[name], path, level)
-            yield f"{name}, optimised: {level}", path
+            if only in (variant := f"{name}, optimised: {level}"):
+                _optimise(made[name], path, level)
+                yield variant, path
 
 
 def _all(net: torch.nn.Module, source: Path, prepared: Path) -> Iterator[tuple[str, Make]]:
@@ -127,6 +132,8 @@ def _all(net: torch.nn.Module, source: Path, prepared: Path) -> Iterator[tuple[s
         yield f"brevitas {written}", partial(_brevitas, net, written)
     for chosen in ("XINT8", "A8W8", "U8U8_AAWA", "BFP16", "MX"):
         yield f"Quark {chosen}", partial(_quark, source, chosen)
+    for mode in ("int8", "fp8", "int4"):
+        yield f"modelopt {mode}", partial(_modelopt, source, mode)
 
 
 def _static(source: Path, form: QuantFormat, how: dict[str, Any], path: Path) -> None:
@@ -175,6 +182,16 @@ def _quark(source: Path, config: str, path: Path) -> None:
 
     chosen = get_default_config({"BFP16": "BFP16", "MX": "MXINT8"}.get(config, config))
     ModelQuantizer(Config(global_quant_config=chosen)).quantize_model(str(source), str(path), _Images())
+
+
+def _modelopt(source: Path, mode: str, path: Path) -> None:
+    from modelopt.onnx.quantization import quantize
+
+    data = {"image": images(16, 5)[0]}
+    quantize(
+        onnx_path=str(source), quantize_mode=mode, calibration_data=data, output_path=str(path), calibration_eps=["cpu"],
+        high_precision_dtype="fp32",
+    )  # fmt: skip
 
 
 def _optimise(source: Path, path: Path, level: str) -> None:
