@@ -26,8 +26,8 @@ _ALONE = {
 }
 _CHOICES = {"Max", "Min", "Where"}
 """LeakyReLU as max(a x, x), ReLU as max(x, 0), ELU as a choice."""
-_BENT = _ALONE | {"Exp", "Erf", "Abs", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", *_CHOICES}
-_ONE_BY_ONE = _BENT | {"Add", "Sub", "Mul", "Div", "Neg", "Log", "Pow", "Sqrt", "Reciprocal", "Cast", "Identity"}
+_NONLINEAR = _ALONE | {"Exp", "Erf", "Abs", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", *_CHOICES}
+_ONE_BY_ONE = _NONLINEAR | {"Add", "Sub", "Mul", "Div", "Neg", "Log", "Pow", "Sqrt", "Reciprocal", "Cast", "Identity"}
 _LINEAR = {"Add", "Sub", "Mul", "Div", "Neg", "Cast", "Identity"}
 _STEPS = 12
 """How many operators an activation function is written in at most; GELU by tanh takes eight."""
@@ -63,8 +63,8 @@ def _scaled(value: ir.Value) -> set[ir.Value]:
 
 
 def _reaches(value: ir.Value, ends: set[ir.Value]) -> tuple[bool, bool]:
-    """Whether a tensor is a function of one of others, element by element; and whether that function is bent."""
-    pending, seen, reached, bent = [before_rounding(value)], set[ir.Value](), False, False
+    """Whether a tensor is a function of one of others, element by element; and whether that function is nonlinear."""
+    pending, seen, reached, nonlinear = [before_rounding(value)], set[ir.Value](), False, False
     for _ in range(_STEPS):
         if not pending:
             break
@@ -74,7 +74,7 @@ def _reaches(value: ir.Value, ends: set[ir.Value]) -> tuple[bool, bool]:
             continue
         node = current.producer()
         if node is not None and node.op_type in _ONE_BY_ONE and current not in seen:
-            bent = bent or node.op_type in _BENT
+            nonlinear = nonlinear or node.op_type in _NONLINEAR
             pending += [before_rounding(part) for part in signals(node)]
             seen.add(current)
-    return reached, bent
+    return reached, nonlinear

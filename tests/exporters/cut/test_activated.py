@@ -27,8 +27,8 @@ def number(b: o.Build, value: float) -> str:
 
 
 def gelu(b: o.Build, x: str) -> str:
-    bent = b("Add", b("Erf", b("Div", x, number(b, 2**0.5))), number(b, 1))
-    return b("Mul", b("Mul", x, bent), number(b, 0.5))
+    factor = b("Add", b("Erf", b("Div", x, number(b, 2**0.5))), number(b, 1))
+    return b("Mul", b("Mul", x, factor), number(b, 0.5))
 
 
 def elu(b: o.Build, x: str) -> str:
@@ -41,7 +41,7 @@ def normalised(b: o.Build, x: str) -> str:
     return b("Mul", centred, b("Reciprocal", b("Sqrt", b("Add", spread, number(b, 1e-5)))))
 
 
-BENT: dict[str, Form] = {
+NONLINEAR: dict[str, Form] = {
     "Relu": lambda b, x: b("Relu", x),
     "tanh": lambda b, x: b("Tanh", x),
     "leaky": lambda b, x: b("Max", b("Mul", x, number(b, 0.1)), x),
@@ -52,7 +52,7 @@ BENT: dict[str, Form] = {
     "gelu": gelu,
     "elu": elu,
 }
-STRAIGHT: dict[str, Form] = {
+LINEAR: dict[str, Form] = {
     "factor": lambda b, x: b("Mul", x, number(b, 0.1)),
     "gains": lambda b, x: b("Mul", x, b.draw(1, o.CHANNELS, 1, 1)),
     "square": lambda b, x: b("Mul", x, x),
@@ -64,15 +64,15 @@ STRAIGHT: dict[str, Form] = {
 
 
 @pytest.mark.parametrize("after", ["conv", "Relu"])
-@pytest.mark.parametrize("form", [*BENT, *STRAIGHT])
+@pytest.mark.parametrize("form", [*NONLINEAR, *LINEAR])
 def test_forms(form: str, after: str) -> None:
     b = o.Build()
     x = b.conv("image", 3, o.CHANNELS)
     x = x if after == "conv" else b("Relu", x)
-    made = (BENT | STRAIGHT)[form](b, x)
+    made = (NONLINEAR | LINEAR)[form](b, x)
     model = ir.serde.deserialize_model(b.model(b.linear(b.pooled(b("Identity", made)))))
     [value] = [value for node in model.graph for value in node.outputs if value.name == made]
-    assert is_activated(value) == (form in BENT)
+    assert is_activated(value) == (form in NONLINEAR)
 
 
 class Dense(nn.Module):

@@ -89,7 +89,7 @@ def rows_before(clean: CleanGraph) -> set[str]:
     """The names of the last tensors [N,R,E] before the suppressions of a network of one stage, before they are moved about.
 
     A detector of two stages has layers behind its first suppression. The proposals there are not what it finds, so none are named.
-    Nor are distances from anchors, with which constants for each row are reckoned afterwards: they are no boxes yet.
+    Nor are distances from anchors, which constants for each row turn into boxes afterwards.
     """
     after = suppressed(clean.graph)
     if any(node.op_type in _LAYERS and not after.isdisjoint(node.inputs) for node in clean.graph):
@@ -106,7 +106,7 @@ def rows_before(clean: CleanGraph) -> set[str]:
         if holds_rows(value):
             found.add(str(_unmoved(value, holds_rows).name))
         elif (node := value.producer()) is not None and node.op_type not in _LAYERS:
-            if _reckons_with_anchors(node):
+            if _meets_anchors(node):
                 return set()
             own = [source for source in signals(node) if source not in seen]
             pending += own
@@ -114,7 +114,7 @@ def rows_before(clean: CleanGraph) -> set[str]:
     return found
 
 
-def _reckons_with_anchors(node: ir.Node) -> bool:
+def _meets_anchors(node: ir.Node) -> bool:
     """Whether numbers of rows meet constants of more than one row's four coordinates."""
     constants = [constant_of(value) for value in node.inputs if value is not None] if node.op_type in _COMPUTING else []
     return any(array is not None and array.size > 4 for array in constants)

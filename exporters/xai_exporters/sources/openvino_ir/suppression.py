@@ -72,14 +72,14 @@ def add_what_is_chosen_from(model: Any) -> None:
 def _rows_before(start: Any, batch: Any) -> list[Any]:
     """The nearest tensors on the way back that hold rows, before any layer and before operators that only move their numbers.
 
-    There are none if constants for each row are reckoned in afterwards: distances from anchors are no boxes yet.
+    There are none if constants for each row meet them afterwards: distances from anchors are no boxes yet.
     """
     found, pending, seen = [], [start], {_key(start)}
     for value in pending:
         if _holds_rows(value, batch):
             found.append(_unmoved(value, batch))
         elif value.get_node().get_type_name() not in _LAYERS:
-            if _reckons_with_anchors(value.get_node()):
+            if _meets_anchors(value.get_node()):
                 return []
             own = [one for one in before(value.get_node()) if _key(one) not in seen]
             pending += own
@@ -87,7 +87,7 @@ def _rows_before(start: Any, batch: Any) -> list[Any]:
     return found
 
 
-def _reckons_with_anchors(node: Any) -> bool:
+def _meets_anchors(node: Any) -> bool:
     """Whether numbers of rows meet constants of more than one row's four coordinates."""
     if node.get_type_name() not in _COMPUTING:
         return False

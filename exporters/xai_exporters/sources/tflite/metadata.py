@@ -39,15 +39,12 @@ def read(shown: Path, content: TFLite, output: str | None, network: TrainedNetwo
         output: The output that is explained; None: the only one.
         network: The same as a source.
     """
-    notes = list(network.notes)
-    preprocess = stated(content)
+    notes, where = list(network.notes), ""
     labels: tuple[str, ...] = ()
-    where = ""
+    preprocess: Stated | None = None
     try:
-        data = content.metadata(_KEY)
-        [graph, *_] = [*Table.root(data).tables(_SUBGRAPHS)] if data else [None]
-        if graph is not None:
-            _preprocessing([*graph.tables(_INPUTS)], content.input_shapes)  # says what does not fit
+        if (graph := _graph(content)) is not None:
+            preprocess = _stated(content, graph)
             labels, where = _labels(content, [*graph.tables(_OUTPUTS)], output)
     except ValueError as error:
         notes.append(f"{shown}: its metadata is not used: {error}.")
@@ -59,14 +56,21 @@ def read(shown: Path, content: TFLite, output: str | None, network: TrainedNetwo
 def stated(content: TFLite) -> Stated | None:
     """What the file says of its preprocessing; None if it says nothing that can be used."""
     try:
-        data = content.metadata(_KEY)
-        graphs = [*Table.root(data).tables(_SUBGRAPHS)] if data else []
-        if not graphs:
-            return None
-        own = _preprocessing([*graphs[0].tables(_INPUTS)], content.input_shapes)
-        return own or _of_ultralytics(content, [*graphs[0].tables(_OUTPUTS)])
+        graph = _graph(content)
+        return None if graph is None else _stated(content, graph)
     except ValueError:  # `read` tells it
         return None
+
+
+def _graph(content: TFLite) -> Table | None:
+    """The metadata of the file's first graph."""
+    data = content.metadata(_KEY)
+    return next(iter(Table.root(data).tables(_SUBGRAPHS)), None) if data else None
+
+
+def _stated(content: TFLite, graph: Table) -> Stated | None:
+    own = _preprocessing([*graph.tables(_INPUTS)], content.input_shapes)
+    return own or _of_ultralytics(content, [*graph.tables(_OUTPUTS)])
 
 
 def _of_ultralytics(content: TFLite, outputs: Sequence[Table]) -> Stated | None:
