@@ -5,7 +5,8 @@
    Float32 holds them exactly. Activations in 4 bits are the same, in codes of 8 bits.
 2. Weights in 4 bits are stored in 8 bits, weights in 16 bits as floats.
 3. A weight with a scale for each block of `block_size` entries is stored as [blocks, block_size], with a scale for each row.
-4. ONNX Runtime's MatMulNBits is a MatMul with such a weight: W[n,k] = (codes[n,k] - z[n,k / block_size]) s[n,k / block_size].
+4. A weight that the file quantises itself to such codes is stored in them (those of 8 bits: `stored_codes`).
+5. ONNX Runtime's MatMulNBits is a MatMul with such a weight: W[n,k] = (codes[n,k] - z[n,k / block_size]) s[n,k / block_size].
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class _Codes(Rewriting):
             self.require_scale(node)
             if node.op_type == _N_BITS and node.domain == "com.microsoft":
                 self.n_bits(node)
-            elif node.op_type == _QUANTISE and kind in _LIMITS:
+            elif node.op_type == _QUANTISE and (kind in _LIMITS or attribute_of(node, "block_size", 0)):
                 self.quantise(node, kind)
                 held[node.output[0]] = kind
             elif node.op_type == _DEQUANTISE and (kind in _LIMITS or attribute_of(node, "block_size", 0)):
@@ -107,9 +108,15 @@ class _Codes(Rewriting):
             )
 
     def quantise(self, node: NodeProto, kind: str) -> None:
-        """Cases 1 and 2: x to codes."""
+        """Cases 1, 2 and 4: x to codes."""
         x, scale, zero = inputs_of(node, 3)
         s, z, name = self.value(scale), self.value(zero), node.output[0]
+        weight = self.value(x)
+        if weight is not None and s is not None and z is not None:
+            axis, block = (int(attribute_of(node, what, default)) for what, default in (("axis", 1), ("block_size", 0)))
+            codes = codes_of_weight(weight, s, z, axis, block)
+            self.initializer(name, codes if kind.endswith("8") else codes.astype(_BYTES.get(kind, np.float32)))
+            return
         if s is None or s.size > 1 or (zero and z is None) or attribute_of(node, "block_size", 0):
             raise GraphError(
                 f"{called(node.name, node.output)} quantises to {kind} with several or computed scales; take one scale"
@@ -141,9 +148,8 @@ class _Codes(Rewriting):
         block, axis = int(attribute_of(node, "block_size", 0)), int(attribute_of(node, "axis", 1)) % max(codes.ndim, 1)
         narrow = next((k for k in (np.int8, np.uint8) if fits(codes, k) and fits(z, k)), None)
         if narrow is None or (block and codes.shape[axis] % block):
-            self.floats(
-                name, (codes.astype(np.float32) - _spread(z, codes, axis, block)) * _spread(s, codes, axis, block)
-            )
+            floats = (codes.astype(np.float32) - _spread(z, codes, axis, block)) * _spread(s, codes, axis, block)
+            self.initializer(name, floats)
         elif block:
             self.blocks(codes.astype(narrow), s, z.astype(narrow), axis, block, name)
         else:
@@ -186,7 +192,7 @@ class _Codes(Rewriting):
         )
 
     def n_bits(self, node: NodeProto) -> None:
-        """Case 4."""
+        """Case 5."""
         a, b, scale, zero, group, bias = inputs_of(node, 6)
         k, n, block = (int(attribute_of(node, name, 0)) for name in ("K", "N", "block_size"))
         bits, count = int(attribute_of(node, "bits", 4)), -(-k // max(block, 1))
@@ -213,7 +219,7 @@ class _Codes(Rewriting):
         s = s.reshape(n, count).astype(np.float32)
         if k % block or not fits(zeros, np.uint8):
             wide = [np.repeat(part.reshape(n, count), block, axis=1)[:, :k].astype(np.float32) for part in (zeros, s)]
-            self.floats(weight, (codes[:, :k].astype(np.float32) - wide[0]) * wide[1])
+            self.initializer(weight, (codes[:, :k].astype(np.float32) - wide[0]) * wide[1])
         else:
             self.blocks(codes, s, zeros.reshape(n, count).astype(np.uint8), 1, block, weight)
         turned = self.add("Transpose", [weight], name, perm=[1, 0])
@@ -221,10 +227,29 @@ class _Codes(Rewriting):
         if bias:
             self.add("Add", [y, bias], name, name)
 
-    def floats(self, name: str, array: Array) -> None:
-        """A weight as an initializer of floats."""
-        self.constants[name] = numpy_helper.from_array(array.astype(np.float32), name)
+    def initializer(self, name: str, array: Array) -> None:
+        """A weight by the name that its readers know."""
+        self.constants[name] = numpy_helper.from_array(array, name)
         self.graph.initializer.append(self.constants[name])
+
+
+def codes_of_weight(x: Array, s: Array, z: Array, axis: int, block: int = 0) -> Array:
+    """The codes of a weight, of the zero points' type: saturate(round(x / s) + z), half-way cases to the even number.
+
+    (ONNX operator specification, QuantizeLinear.)
+
+    Args:
+        x: The weight.
+        s: Its scales: one, one for each entry along `axis`, or one for each block.
+        z: Its zero points, as the scales.
+        axis: The scales' axis.
+        block: How many entries along the axis share a scale; 0: no blocks.
+    """
+    axis %= max(x.ndim, 1)
+    low, high = _LIMITS.get(z.dtype.name) or (np.iinfo(z.dtype).min, np.iinfo(z.dtype).max)
+    floats = np.rint(x.astype(np.float32) / _spread(s, x, axis, block)) + _spread(z, x, axis, block)
+    codes: Array = np.clip(floats, low, high).astype(z.dtype)
+    return codes
 
 
 def _unpacked(packed: Array, bits: int) -> Array:

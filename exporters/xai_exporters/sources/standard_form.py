@@ -24,6 +24,7 @@ from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
 from ..passes.quantisers import foreign_quantisers, to_standard_quantisers
+from ..passes.stated_zeros import state_zero_points
 from ..request import Request
 from .source_file import NOTHING, Further, TrainedNetwork
 
@@ -83,6 +84,7 @@ def in_standard_form(
         ValueError, KeyError, TypeError, IndexError: Data does not fit its shape; the onnx package raises these.
     """
     model = upgrade_old(model)
+    model = state_zero_points(model) or model
     elsewhere = not_computed_here(model)
     if elsewhere:
         model = in_standard_operators(model)

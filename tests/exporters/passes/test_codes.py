@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from xai_exporters.errors import GraphError, VerificationError
 from xai_exporters.passes import codes
 from xai_exporters.passes.codes import only_weights, to_common_codes
@@ -108,6 +109,40 @@ def test_the_numbers_stay(case: tuple[str, dict[str, Any]]) -> None:
     want = onnxruntime(before, {"image": IMAGES})["scores"]
     for run in RUNNERS:
         close(run(got.SerializeToString(), {"image": IMAGES})["scores"], want, 1e-3 if kind.endswith("16") else 0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("int4", {}),
+        ("uint4", {"axis": -1}),
+        ("int16", {"axis": 0}),
+        ("int4", {"axis": 0, "block_size": 2}),
+        ("int8", {"axis": 1, "block_size": 3}),
+    ],
+    ids=str,
+)
+def test_weights_that_the_file_quantises(kind: str, options: dict[str, Any]) -> None:
+    """One scale, one for each row or column, one for each block; ONNX's own evaluator has the file's numbers."""
+    b = Codes(21)
+    block, shape = options.get("block_size", 0), (6, 6)
+    many: tuple[int, ...] = (6,) if "axis" in options else ()
+    if block:
+        many = tuple(6 // block if i == options["axis"] else d for i, d in enumerate(shape))
+    high = LIMITS.get(kind, (0, 127))[1]
+    scale = b.weight((b.rng.uniform(0.5, 1.5, many) * 2 / high).astype(np.float32))
+    zero = b.typed(b.rng.integers(1, 4, many), kind)
+    weight = b.weight(b.rng.standard_normal(shape).astype(np.float32))
+    codes = b("QuantizeLinear", weight, scale, zero, **options)
+    x = b("Reshape", b("ReduceMean", "image", b.weight(np.array([1])), keepdims=0), b.weight(np.array([-1, 6])))
+    y = b("MatMul", x, b("DequantizeLinear", codes, scale, zero, **options), out="scores")
+    model = b.model(y, shape=("N", 3, 6, 6), ir_version=10)
+    got = to_common_codes(model)
+    assert got is not None
+    images = np.random.default_rng(5).standard_normal((2, 3, 6, 6)).astype(np.float32)
+    [want] = ReferenceEvaluator(model).run(None, {"image": images})
+    [scores] = ReferenceEvaluator(got).run(None, {"image": images})  # ONNX Runtime would quantise what is multiplied, too
+    close(scores, want, 1e-6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", [CASES[1], CASES[4]], ids=str)
