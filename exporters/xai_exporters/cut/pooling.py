@@ -1,7 +1,8 @@
 """The elementwise operators before a pooling's sum over positions: they belong to the pooling, though they keep positions.
 
-The generalised mean (mean of x^p)^(1/p), however its power is written, the standard deviation sqrt(mean of (x - mean of x)^2), the
-log-sum-exp, and the mean weighted with a softmax over positions begin with such operators. A map of x^p is not a map of x.
+The generalised mean (mean of x^p)^(1/p), however its power is written (as exp(p log x), too), the standard deviation
+sqrt(mean of (x - mean of x)^2), the log-sum-exp, and the mean weighted with a softmax over positions begin with such operators. A
+map of x^p is not a map of x.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ..graph.reading import ancestors, attribute, before_rounding, stored_of
 from ..passes.clean import CleanGraph
 from .featuremap import is_feature_map
 
-_POWERS = ("Abs", "Exp", "Pow")
+_POWERS = ("Abs", "Exp", "Log", "Pow")
 _POWERS_IN_THE_SUM = ("ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare")
 _BOUNDS = ("Clip", "Max")
 _SCALES = ("Add", "Cast", "Div", "Mul", "Sub")

@@ -10,6 +10,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from .coded_weights import codes_of_weight, spread
+
 STRAIGHT = "xai_straight"
 """The key in the metadata of a node that rounds for a quantiser: what propagates back passes it straight through."""
 
@@ -73,8 +75,9 @@ def numbers_of(value: ir.Value | None) -> NDArray[Any] | None:
     zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.int8)
     if codes is None or scale is None or zero is None or attribute(node, "block_size", 0):
         return None
-    scale, zero = (_along(array, codes, node) for array in (scale.astype(np.float64), zero.astype(np.float64)))
-    numbers: NDArray[Any] = ((codes.astype(np.float64) - zero) * scale).astype(np.float32)
+    axis = int(attribute(node, "axis", 1))
+    floats = codes.astype(np.float64) - spread(zero, codes, axis)
+    numbers: NDArray[Any] = (floats * spread(scale, codes, axis)).astype(np.float32)
     return numbers
 
 
@@ -91,18 +94,7 @@ def _codes_of(value: ir.Value | None) -> NDArray[Any] | None:
         zero = given
     if x is None or scale is None or attribute(node, "block_size", 0):
         return None
-    limits = np.iinfo(zero.dtype)
-    moved = np.rint(x / _along(scale, x, node)) + _along(zero.astype(np.float64), x, node)
-    codes: NDArray[Any] = np.clip(moved, limits.min, limits.max)
-    return codes
-
-
-def _along(numbers: NDArray[Any], whole: NDArray[Any], node: ir.Node) -> NDArray[Any]:
-    """A scale or zero point in the shape in which it meets a tensor: one number, or one for each place along an axis."""
-    if numbers.size == 1:
-        return numbers.reshape(())
-    axis = int(attribute(node, "axis", 1)) % whole.ndim
-    return numbers.reshape([-1 if i == axis else 1 for i in range(whole.ndim)])
+    return codes_of_weight(x, scale, zero, int(attribute(node, "axis", 1)))
 
 
 def signals(node: ir.Node) -> list[ir.Value]:

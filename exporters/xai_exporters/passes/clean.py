@@ -42,6 +42,7 @@ from .stored_codes import store_codes
 from .supported import require_standard_ops
 from .weights_aside import read_at_common_opset
 from .written_quantisers import mark_quantisers
+from .written_softmax import write_softmaxes
 from .zero_padded_pooling import separate_zero_padding
 
 log = logging.getLogger(__name__)
@@ -177,6 +178,7 @@ def _clean(
     if any([write_parts(model), write_sequences(model), store_codes(graph)]):
         _fold(model)
     bound_choices(graph)
+    write_softmaxes(graph)
     mark_quantisers(graph)
     require_standard_ops(model)
     common.NameFixPass()(model)

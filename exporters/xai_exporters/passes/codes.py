@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from ..errors import GraphError
+from ..graph.coded_weights import LIMITS, codes_of_weight, spread
 from ..graph.reading import STRAIGHT, called
 from .rewriting import OURS, Rewriting, attribute_of, fits, inputs_of
 
 Array = NDArray[Any]
-_LIMITS = {"int4": (-8, 7), "uint4": (0, 15), "int16": (-32768, 32767), "uint16": (0, 65535)}
+_OTHER = ("int4", "uint4", "int16", "uint16")
 _BYTES = {"int4": np.int8, "uint4": np.uint8}
 _QUANTISE, _DEQUANTISE, _N_BITS = "QuantizeLinear", "DequantizeLinear", "MatMulNBits"
 
@@ -62,10 +63,10 @@ class _Codes(Rewriting):
             self.require_scale(node)
             if node.op_type == _N_BITS and node.domain == "com.microsoft":
                 self.n_bits(node)
-            elif node.op_type == _QUANTISE and (kind in _LIMITS or attribute_of(node, "block_size", 0)):
+            elif node.op_type == _QUANTISE and (kind in _OTHER or attribute_of(node, "block_size", 0)):
                 self.quantise(node, kind)
                 held[node.output[0]] = kind
-            elif node.op_type == _DEQUANTISE and (kind in _LIMITS or attribute_of(node, "block_size", 0)):
+            elif node.op_type == _DEQUANTISE and (kind in _OTHER or attribute_of(node, "block_size", 0)):
                 self.dequantise(node, kind)
             else:
                 self.nodes.append(node)
@@ -125,7 +126,7 @@ class _Codes(Rewriting):
         self.nodes[-1].metadata_props.add(key=STRAIGHT, value="yes")
         if z is not None and z.astype(np.float32).any():
             v = self.add("Add", [v, self.constant(z.astype(np.float32).reshape(()), f"{name}/zero")], name)
-        limits = [self.constant(np.float32(limit), f"{name}/limit") for limit in _LIMITS[kind]]
+        limits = [self.constant(np.float32(limit), f"{name}/limit") for limit in LIMITS[kind]]
         if kind not in _BYTES:
             self.add("Clip", [v, *limits], name, name)
             return
@@ -148,7 +149,7 @@ class _Codes(Rewriting):
         block, axis = int(attribute_of(node, "block_size", 0)), int(attribute_of(node, "axis", 1)) % max(codes.ndim, 1)
         narrow = next((k for k in (np.int8, np.uint8) if fits(codes, k) and fits(z, k)), None)
         if narrow is None or (block and codes.shape[axis] % block):
-            floats = (codes.astype(np.float32) - _spread(z, codes, axis, block)) * _spread(s, codes, axis, block)
+            floats = (codes.astype(np.float32) - spread(z, codes, axis, block)) * spread(s, codes, axis, block)
             self.initializer(name, floats)
         elif block:
             self.blocks(codes.astype(narrow), s, z.astype(narrow), axis, block, name)
@@ -233,36 +234,7 @@ class _Codes(Rewriting):
         self.graph.initializer.append(self.constants[name])
 
 
-def codes_of_weight(x: Array, s: Array, z: Array, axis: int, block: int = 0) -> Array:
-    """The codes of a weight, of the zero points' type: saturate(round(x / s) + z), half-way cases to the even number.
-
-    (ONNX operator specification, QuantizeLinear.)
-
-    Args:
-        x: The weight.
-        s: Its scales: one, one for each entry along `axis`, or one for each block.
-        z: Its zero points, as the scales.
-        axis: The scales' axis.
-        block: How many entries along the axis share a scale; 0: no blocks.
-    """
-    axis %= max(x.ndim, 1)
-    low, high = _LIMITS.get(z.dtype.name) or (np.iinfo(z.dtype).min, np.iinfo(z.dtype).max)
-    floats = np.rint(x.astype(np.float32) / _spread(s, x, axis, block)) + _spread(z, x, axis, block)
-    codes: Array = np.clip(floats, low, high).astype(z.dtype)
-    return codes
-
-
 def _unpacked(packed: Array, bits: int) -> Array:
     """[rows, bytes] -> [rows, codes]; the first code is in the lowest bits."""
     parts = [(packed >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, axis=-1).reshape(len(packed), -1).astype(np.uint8)
-
-
-def _spread(array: Array, codes: Array, axis: int, block: int) -> Array:
-    """A scale or zero point in a shape that broadcasts with the codes."""
-    array = array.astype(np.float32)
-    if block:
-        return np.repeat(array, block, axis=axis).take(range(codes.shape[axis]), axis=axis)
-    if array.size == 1:
-        return array.reshape(())
-    return array.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from ..graph.coded_weights import codes_of_weight
 from ..graph.emit import Emitter
 from ..graph.reading import attribute, constant_of
-from .codes import codes_of_weight
 
 _CODES = (np.dtype(np.int8), np.dtype(np.uint8))
 

@@ -45,6 +45,7 @@ POOLINGS: dict[str, Function] = {
     "x^3 of one bound": lambda x: cube(x.clamp(min=1e-6)).mean((2, 3)).pow(1 / 3),
     "x^4 by squares": lambda x: square(square(x)).mean((2, 3)).pow(1 / 4),
     "a power for each channel": lambda x: x.clamp(min=0.1).pow(powers(x)).mean((2, 3)),
+    "x^3 by logarithms": lambda x: (x.clamp(min=1e-6).log() * 3).exp().mean((2, 3)).log().div(3).exp(),
     "magnitudes": lambda x: x.abs().mean((2, 3)),
     "Euclidean norm": lambda x: torch.linalg.vector_norm(x, dim=(2, 3)),
     "standard deviation by hand": lambda x: (centred(x) ** 2).mean((2, 3)).sqrt(),

@@ -141,7 +141,9 @@ def test_weights_that_the_file_quantises(kind: str, options: dict[str, Any]) -> 
     assert got is not None
     images = np.random.default_rng(5).standard_normal((2, 3, 6, 6)).astype(np.float32)
     [want] = ReferenceEvaluator(model).run(None, {"image": images})
-    [scores] = ReferenceEvaluator(got).run(None, {"image": images})  # ONNX Runtime would quantise what is multiplied, too
+    [scores] = ReferenceEvaluator(got).run(
+        None, {"image": images}
+    )  # ONNX Runtime would quantise what is multiplied, too
     close(scores, want, 1e-6)  # type: ignore[arg-type]
 
 
