@@ -175,10 +175,9 @@ def _clean(
         _take_one(graph, batch, one_because)
     _forget_shapes(graph)
     _fold(model)
-    if any([write_parts(model), write_sequences(model), store_codes(graph)]):
+    if any([write_parts(model), write_sequences(model), store_codes(graph), write_softmaxes(graph)]):
         _fold(model)
     bound_choices(graph)
-    write_softmaxes(graph)
     mark_quantisers(graph)
     require_standard_ops(model)
     common.NameFixPass()(model)
