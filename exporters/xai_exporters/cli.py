@@ -203,7 +203,8 @@ def _print_summary(done: Export) -> None:
     how = spec.preprocess
     geometry = f"shorter side {how.resize}, centre crop" if how.crops else _GEOMETRY[str(how.resize)]
     numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
-    table.add_row("preprocessing", f"{geometry}, {how.color}, {numbers}")
+    filtered = f"{how.interpolation}{'' if how.antialias else ' without antialiasing'}"
+    table.add_row("preprocessing", f"{geometry} ({filtered}), {how.color}, {numbers}")
     table.add_row("layer", _layer(manifest))
     table.add_row(*_scores(manifest))
     table.add_row("graphs", ", ".join(f"{role} (opset {graph.opset})" for role, graph in manifest.graphs.items()))

@@ -313,8 +313,7 @@ def _plan(
     material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm, tuple(further), beside)
     rows = choice.logits.scores.rows
     labels, line = class_names(request, network, choice.logits.classes, rows)
-    size = image.height, image.width
-    how = note(network.preprocess, request.preprocess, request.preprocess_fields, size, rows is not None)
+    how = note(network.preprocess, request.preprocess, request.preprocess_fields, image, rows is not None)
     notes = (*network.notes, *(said for said in (choice.logits.note, line, how) if said is not None))
     return Plan(request, roles, network, choice, material, random, labels, notes)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xai_deploy.format.bundle import Input
+
 
 @dataclass(frozen=True)
 class Stated:
@@ -42,20 +44,26 @@ def note(
     stated: Stated | str | None,
     preset: str | None,
     fields: Mapping[str, Any],
-    shape: tuple[int, int],
+    image: Input,
     boxes: bool = False,
 ) -> str | None:
-    """The line that tells people where the preprocessing comes from; None if the source states none or the user gives a preset.
+    """The line that tells people where the preprocessing comes from, or which stated resize a preset leaves out; None: neither.
 
     Args:
         stated: What the source states.
         preset: The user's preset.
         fields: The user's own fields; they replace those stated.
-        shape: (height, width) of the input.
+        image: The input as it is described.
         boxes: Whether the network is a detector.
     """
-    if not isinstance(stated, Stated) or preset not in (None, "assume"):
+    if not isinstance(stated, Stated):
         return None
+    shape = image.height, image.width
+    if preset not in (None, "assume"):
+        own = (stated.at(image.channels, *shape) or {}).get("resize")
+        if not stated.sure or own in (None, image.preprocess.resize) or "resize" in fields:
+            return None
+        return f"--preprocess {preset} replaces the resize that {stated.where} states: add --resize {own} for that one."
     kept = f" but for {', '.join(fields)}" if fields else ""
     line = f"Preprocessing is that of {stated.where}{kept}"
     if stated.size not in (None, shape):

@@ -240,7 +240,7 @@ def test_timms_configuration() -> None:
     how = described(stated).preprocess
     assert (stated.size, how.resize, how.interpolation, how.mean, how.std, how.assumed) == (
         (32, 32), 35, "bicubic", (0.5,) * 3, (0.25,) * 3, True)  # fmt: skip
-    assert "vit.a_in1k" in str(note(stated, None, {}, (32, 32)))
+    assert "vit.a_in1k" in str(note(stated, None, {}, described(stated)))
     assert stated_by_module(timm_like(SimpleNamespace(**CFG))) == stated
     larger = stated_by_module(timm_like(CFG, patch_embed=SimpleNamespace(img_size=(48, 48))))
     assert larger is not None
@@ -289,9 +289,11 @@ def test_the_users_options_win() -> None:
     assert (how.resize, how.interpolation, how.assumed) == (250, "bilinear", False)
     larger = described(stated, size=480).preprocess
     assert (larger.resize, larger.assumed) == (510, True)  # 255 / 240 of it
-    assert note(stated, "tf", {}, (240, 240)) is None
-    assert str(note(stated, None, {"resize": 250}, (240, 240))).endswith("IMAGENET1K_V2 but for resize.")
-    assert "takes 240 x 240, scaled to this input" in str(note(stated, None, {}, (480, 480)))
+    assert note(stated, "tf", {}, described(stated, size=240)) is None
+    assert str(note(stated, None, {"resize": 250}, described(stated, size=240))).endswith(
+        "IMAGENET1K_V2 but for resize."
+    )
+    assert "takes 240 x 240, scaled to this input" in str(note(stated, None, {}, described(stated, size=480)))
 
 
 def test_arch_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

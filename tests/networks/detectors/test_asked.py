@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from xai_exporters import Request, export
 from xai_exporters.errors import ExportError
 
+from tests.exporters.running import HEAD_AND_TAIL
 from tests.project.desk import detector
 from xai_deploy import Box, Contrast, DetectionLimits, Explainer, Not, write_image
 from xai_deploy.answer import answer
@@ -251,6 +252,25 @@ def test_a_detector_whose_file_says_that_it_classifies(tmp_path: Path) -> None:
         "--resize letterbox takes in the whole photo."
     )
     assert said("b.xai", resize="letterbox").endswith("(Ultralytics, classify) but for resize.")
+
+
+@pytest.mark.parametrize("fields", [{}, {"resize": "letterbox"}])
+def test_a_recipe_in_place_of_a_stated_letterbox(tmp_path: Path, fields: dict[str, object]) -> None:
+    """The file states its letterbox; a recipe that stretches is said to replace it, unless the resize is given."""
+    onnx.save(detector(), tmp_path / "net.onnx")
+    asked = Request(
+        tmp_path / "net.onnx",
+        output_path=tmp_path / "net.xai",
+        preprocess="unit",
+        preprocess_fields=fields,
+        roles=HEAD_AND_TAIL,
+    )
+    done = export(asked)
+    told = [note for note in done.notes if "--resize letterbox" in note]
+    where = "the file's metadata (Ultralytics, detect)"
+    line = f"--preprocess unit replaces the resize that {where} states: add --resize letterbox for that one."
+    assert told == ([] if fields else [line])
+    assert done.manifest.input.preprocess.resize == fields.get("resize", "stretch")
 
 
 def test_long_names_in_messages_and_titles() -> None:
