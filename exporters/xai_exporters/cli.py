@@ -16,7 +16,7 @@ from rich.status import Status
 from rich.table import Table
 
 from xai_deploy.faithful import instability, rounding, rounding_warning
-from xai_deploy.format.bundle import Manifest
+from xai_deploy.format.bundle import Manifest, Preprocess
 from xai_deploy.foundation import exits, json_report
 from xai_deploy.foundation.progress import MINUTE
 
@@ -188,6 +188,14 @@ def _scores(manifest: Manifest) -> tuple[str, str]:
 _GEOMETRY = {"stretch": "stretched", "letterbox": "letterbox"}
 
 
+def _preprocessing(how: Preprocess) -> str:
+    """For people: geometry, filter, colours and numbers."""
+    geometry = f"shorter side {how.resize}, centre crop" if how.crops else _GEOMETRY[str(how.resize)]
+    filtered = f"{how.interpolation}{'' if how.antialias else ' without antialiasing'}"
+    numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
+    return f"{geometry} ({filtered}), {how.color}, {numbers}"
+
+
 def _print_summary(done: Export) -> None:
     manifest = done.manifest
     spec = manifest.input
@@ -200,11 +208,7 @@ def _print_summary(done: Export) -> None:
     size = " x ".join(map(str, (spec.channels, *spec.size)))
     table.add_row("input", f"{spec.name}: {size}, {spec.layout}, {spec.dtype}" + (
         "; one at a time" if single else "; batch made symbolic" if done.batch_was_fixed else ""))  # fmt: skip
-    how = spec.preprocess
-    geometry = f"shorter side {how.resize}, centre crop" if how.crops else _GEOMETRY[str(how.resize)]
-    numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
-    filtered = f"{how.interpolation}{'' if how.antialias else ' without antialiasing'}"
-    table.add_row("preprocessing", f"{geometry} ({filtered}), {how.color}, {numbers}")
+    table.add_row("preprocessing", _preprocessing(spec.preprocess))
     table.add_row("layer", _layer(manifest))
     table.add_row(*_scores(manifest))
     table.add_row("graphs", ", ".join(f"{role} (opset {graph.opset})" for role, graph in manifest.graphs.items()))

@@ -46,7 +46,7 @@ def test_summary(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert err == ""
     for words in (
         "image: 3 x 16 x 20, NCHW, float32",
-        "stretched, RGB, x 0.00784314, mean 1, std 1",
+        "stretched (bilinear), RGB, x 0.00784314, mean 1, std 1",
         "layer1.0.conv1 = /layer1/layer1.0/conv1/Conv_out: 4 x 8 x 10, beside it 1 side tensor(s)",
         "head (opset 18), tail (opset 18)",
         "relative difference to the source 0.0e+00; 3 images at once as 3 singles",
