@@ -241,8 +241,8 @@ def _print_summary(done: Export) -> None:
             style="yellow",
         )
     for line in done.notes:
-        console.print(line, style="yellow" if how.assumed else None)
-    if how.assumed:
+        console.print(line, style="yellow" if spec.preprocess.assumed else None)
+    if spec.preprocess.assumed:
         console.print(
             "The preprocessing was not stated in full; some of it is assumed. Check it, or give --preprocess.",
             style="yellow",
