@@ -34,7 +34,7 @@ class ReciproCam(Method):
     `windowed-tail`, a run of the pixel mask computes only what its one position changes.
 
     The explanation's diagnostics say which way was taken: `windows`, how often the `windowed-tail` ran (0: whole maps); `share`,
-    the multiply-adds behind the layer as a share of those of one tail for each position; and `passes`, the same as a number of
+    the multiply-adds after the layer as a share of those of one tail for each position; and `passes`, the same as a number of
     tails: h*w by the definition, 1 after pooling. A bundle of an earlier version does not know the share of its `windowed-tail`.
 
     Attributes:

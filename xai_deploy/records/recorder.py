@@ -30,7 +30,7 @@ class Recorder:
     """Writes a record of each explanation to a folder: lines of JSON, each with the sha256 of the line before.
 
     Calls from several threads are safe, and several processes may write to one folder: each writes a chain of its own, a forked
-    one too. Records wait in a queue, and a thread writes them behind the answer. A process that is killed (kill -9) loses what is
+    one too. Records wait in a queue, and a thread writes them after the answer. A process that is killed (kill -9) loses what is
     in its queue and nothing else; the chain's count file says how many records there should be. A process that ends, or calls
     `close`, loses nothing. `os._exit`, which ends the workers of `multiprocessing`, is no end in this sense: close before it.
 

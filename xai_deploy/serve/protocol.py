@@ -28,7 +28,7 @@ class Protocol(HttpToolsProtocol):
 
     It also keeps an answer that is not read for ever: so clients have as long to take one as they have to send a request.
 
-    Clients that close their half of the connection behind the request get their answer, too.
+    Clients that close their half of the connection after the request get their answer, too.
     """
 
     _head, _fields, _head_due = 0, 0, True
@@ -78,7 +78,7 @@ class Protocol(HttpToolsProtocol):
 
     def _count(self, more: int) -> None:
         self._fields += more
-        if self._fields > _LARGEST_HEAD:  # it came in one read, or behind a body in parts
+        if self._fields > _LARGEST_HEAD:  # it came in one read, or after a body in parts
             raise ValueError("too large")  # an error of the parser's, which uvicorn answers
 
     def send_400_response(self, message: str) -> None:

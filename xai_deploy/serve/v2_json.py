@@ -1,4 +1,4 @@
-"""V2 over REST: a JSON object, with the numbers in it or as bytes behind it (the extension for binary tensors)."""
+"""V2 over REST: a JSON object, with the numbers in it or as bytes after it (the extension for binary tensors)."""
 
 from __future__ import annotations
 
@@ -79,20 +79,20 @@ class Request:
 
     def body_of(self, name: str, number: str, tensors: Sequence[Tensor]) -> tuple[bytes, int | None]:
         """The answer's body, and how many bytes of it are JSON if others follow."""
-        outputs, behind = [], []
+        outputs, after = [], []
         for tensor in tensors:
             told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
             chosen = self._binary.get(tensor.name)
             if chosen if chosen is not None else self.parameters.get("binary_data_output") is True:
                 raw = to_bytes(tensor)
                 told["parameters"] = {"binary_data_size": len(raw)}
-                behind.append(raw)
+                after.append(raw)
             else:
                 told["data"] = _as_json(tensor)
             outputs.append(told)
         head = {"model_name": name, "model_version": number, "outputs": outputs}
         text = dumps(head if self.id is None else {**head, "id": self.id})
-        return b"".join([text, *behind]), len(text) if behind else None
+        return b"".join([text, *after]), len(text) if after else None
 
 
 def _object(written: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class RuleTable:
             return self._over.find(node)
         folder = self._package.replace(".", "/")
         raise RuleError(
-            f"no rule for the operator {node.op_type} (node {node.name!r}): name a layer behind it with --split, or use methods "
+            f"no rule for the operator {node.op_type} (node {node.name!r}): name a layer after it with --split, or use methods "
             "that only run the network (reciprocam, score-cam, rise). A rule would be "
             f'@{self._package.rpartition(".")[2]}("{node.op_type}") in a file of exporters/{folder}/'
         )

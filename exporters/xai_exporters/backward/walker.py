@@ -171,7 +171,7 @@ def _leading(nodes: Sequence[ir.Node], targets: Sequence[ir.Value], table: Table
 def _total(op: Ops, parts: Sequence[ir.Value]) -> ir.Value | None:
     """The sum of what came back along the uses of one tensor.
 
-    A part that is the same at all positions (behind a global pooling) is added as it was before it was expanded.
+    A part that is the same at all positions (after a global pooling) is added as it was before it was expanded.
     """
     narrow = {part: before for part in parts if (before := _before_expand(part)) is not None}
     full = [part for part in parts if part not in narrow]

@@ -48,7 +48,7 @@ class _Known:
         return parts
 
     def note(self, file: str, tensors: Sequence[_Weights], parts: Sequence[Part] = ()) -> None:
-        """Note where the tensors lie that nothing else holds: in an ONNX file, or behind the list of its parts."""
+        """Note where the tensors lie that nothing else holds: in an ONNX file, or after the list of its parts."""
         shift, cut, ahead = len(listed(parts)) if parts else 0, 0, list(parts)
         for tensor in tensors:
             if ahead and tensor.start == cut + ahead[0].own:  # this one lies elsewhere

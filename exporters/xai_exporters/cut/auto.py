@@ -101,7 +101,7 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
         if chosen in pixels and chosen not in given:
             yield chosen, _NO_MAP.format(chosen.name)
         elif chosen not in given:
-            yield chosen, None if chosen in reading else _mixed_behind(clean, chosen, leading)
+            yield chosen, None if chosen in reading else _mixed_after(clean, chosen, leading)
         given.add(chosen)
     if not given:
         raise _no_layer(clean, "straight to the logits, and no tokens of patches")
@@ -213,13 +213,13 @@ def _is_pooled(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> bo
     return False
 
 
-def _mixed_behind(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> str | None:
+def _mixed_after(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> str | None:
     """A note for the user if positions are mixed once more between a tensor and the logits; else None."""
-    behind = descendants([value]) & leading - {value}
+    after = descendants([value]) & leading - {value}
     windows = [
         node
         for node in clean.graph
-        if node.outputs[0] in behind and clean.positions[node.outputs[0]].strands and _window(clean, node) > 1
+        if node.outputs[0] in after and clean.positions[node.outputs[0]].strands and _window(clean, node) > 1
     ]
     if not windows:
         return None

@@ -19,7 +19,7 @@ from ..errors import GraphError
 from ..graph.reading import called
 
 _SUPPRESSED = (
-    "how many boxes a suppression leaves is bounded from above, and the tensors behind it may well be smaller: export the detector "
+    "how many boxes a suppression leaves is bounded from above, and the tensors after it may well be smaller: export the detector "
     "up to its boxes and scores, which are suppressed when it is explained, or a two-stage one with fewer proposals"
 )
 _BATCHES = (1, 3)  # the largest at which shapes are measured; a size may be a power of the batch

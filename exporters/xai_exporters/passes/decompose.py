@@ -1,7 +1,7 @@
 """Write fused operators as the operators that they stand for (`fused/`): gradients and relevance then have rules for them.
 
 Runtimes and exporters fuse: ONNX Runtime's optimiser writes operators of its own domain, torch writes Attention. A rule may need
-the number of dimensions of a tensor, which shape inference can't tell behind an operator that it does not know. So the pass goes
+the number of dimensions of a tensor, which shape inference can't tell after an operator that it does not know. So the pass goes
 through the graph several times: each time it rewrites what is known, and infers shapes again.
 """
 

@@ -116,7 +116,7 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
 def _keep_old_places(new: onnx.ModelProto) -> None:
     """Give each Resize that was Upsample, or Resize of opset 10, the places that it had; `new` is changed.
 
-    Pixel p of the result lies at p / scale. `nearest` takes the pixel before it, or the one behind it if the axis shrinks (as ONNX
+    Pixel p of the result lies at p / scale. `nearest` takes the pixel before it, or the one after it if the axis shrinks (as ONNX
     Runtime computes it). For whole factors that is what a later Resize takes by default, so nothing is written then.
 
     Raises:

@@ -28,9 +28,9 @@ def from_positions(op: Ops, dy: ir.Value, axis: int, rank: int, positions: NDArr
     if counts.min() == counts.max() == 1:  # a permutation
         return op.Gather(dy, np.argsort(positions), axis=axis)
     # Pad takes all begins, then all ends: one zero at the end of the axis
-    behind = [0] * (2 * rank)
-    behind[rank + axis] = 1
-    padded = op.Pad(dy, behind, 0.0)
+    after = [0] * (2 * rank)
+    after[rank + axis] = 1
+    padded = op.Pad(dy, after, 0.0)
     order = np.argsort(positions, kind="stable")
     # order[first[p] + turn] is where position p was picked for the turn-th time, from 0
     first = np.cumsum(counts) - counts

@@ -18,7 +18,7 @@ def masked(op: Ops, step: Step, condition: ir.Value, dy: ir.Value) -> ir.Value:
     """dy where the condition holds, 0 elsewhere.
 
     ONNX Runtime takes three times as long for a Where as for a product with the condition as a number. But where dy is infinite
-    (behind the square root of 0, for example) the product with 0 is NaN, so it is taken only if dy is known to be finite.
+    (after the square root of 0, for example) the product with 0 is NaN, so it is taken only if dy is known to be finite.
     """
     if step.finite:
         return op.Mul(dy, op.Cast(condition, to=int(ir.DataType.from_numpy(op.floats))))

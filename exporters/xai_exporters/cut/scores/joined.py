@@ -89,7 +89,7 @@ def _parts(clean: CleanGraph, output: ir.Value, classes: int) -> list[tuple[ir.V
 
 
 def _function(part: ir.Value) -> str | None:
-    """The function that gave a part, behind operators that move numbers or scale them by constants; None without one."""
+    """The function that gave a part, after operators that move numbers or scale them by constants; None without one."""
     value = part
     while (node := value.producer()) is not None:
         if node.op_type in _FUNCTIONS:

@@ -88,7 +88,7 @@ def suppressed(graph: ir.Graph) -> set[ir.Value]:
 def rows_before(clean: CleanGraph) -> set[str]:
     """The names of the last tensors [N,R,E] before the suppressions of a network of one stage, before they are moved about.
 
-    A detector of two stages has layers behind its first suppression. The proposals there are not what it finds, so none are named.
+    A detector of two stages has layers after its first suppression. The proposals there are not what it finds, so none are named.
     Nor are distances from anchors, which constants for each row turn into boxes afterwards.
     """
     after = suppressed(clean.graph)

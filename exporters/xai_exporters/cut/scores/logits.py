@@ -151,7 +151,7 @@ def find_scores(
 
 
 def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphError:
-    """Why the tensor `value` behind an output is not one score per class, and what to do."""
+    """Why the tensor `value` of an output is not one score per class, and what to do."""
     if len(clean.shapes.per_image(value.name) or ()) == 2 and not Probes(clean, [value]).enough:
         return not_finite(output)
     others = [str(v.name) for v in clean.graph.outputs if v is not output and _classes(clean, v) is not None]

@@ -88,7 +88,7 @@ def _masks(op: Ops, node: FusedNode, flat: bool, past: int) -> tuple[Mask, Mask]
 
 
 def _band(op: Ops, node: FusedNode, flat: bool, past: int) -> Mask:
-    """Which keys a query sees by their places; None: all. Query i is at the place i + offset: behind the cache, or, if
+    """Which keys a query sees by their places; None: all. Query i is at the place i + offset: after the cache, or, if
     `nonpad_kv_seqlen` says how many keys an image has, among the last of these."""
     left, right = (int(node.attr(f"{side}_window_size", -1)) for side in ("left", "right"))
     right = 0 if node.attr("is_causal", 0) else right

@@ -38,8 +38,8 @@ def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
         node = node.inputs[0].producer() if node.inputs[0] is not None else None
     if node is not None and node.op_type == "Add":  # the bias after a MatMul
         constants = [constant_of(x) is not None for x in node.inputs]
-        behind = node.inputs[constants.index(False)] if sorted(constants) == [False, True] else None
-        node = behind.producer() if behind is not None else None
+        after = node.inputs[constants.index(False)] if sorted(constants) == [False, True] else None
+        node = after.producer() if after is not None else None
         node = node if node is not None and node.op_type == "MatMul" else None
     if node is None or len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
         return None

@@ -149,7 +149,7 @@ def _rank(port: Any) -> int:
 
 
 def _first_resize(port: Any) -> tuple[Any, list[int]]:
-    """The resize among the graph's first steps, and the sizes behind it in the input's order; None if there is none."""
+    """The resize among the graph's first steps, and the sizes after it in the input's order; None if there is none."""
     order, value = [0, 1, 2, 3], port
     while len(value.get_target_inputs()) == 1:
         [target] = value.get_target_inputs()

@@ -1,7 +1,7 @@
 """The first steps of a graph, as OpenVINO's PrePostProcessor writes them or as a network has them inside.
 
 They stay in the graph. What they are shows which pixels it takes: the mean 123.7 is subtracted from pixels of 0 to 255, the mean
-0.485 from pixels of 0 to 1. Steps that the converter has folded into the first weights don't show: the scale behind a mean, and
+0.485 from pixels of 0 to 1. Steps that the converter has folded into the first weights don't show: the scale after a mean, and
 often a reversal of the channels.
 """
 

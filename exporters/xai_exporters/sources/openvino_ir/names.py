@@ -32,7 +32,7 @@ def of_tensors(model: Any, names: Mapping[str, str]) -> dict[str, str]:
     """
     prints = _Fingerprints(model)
     found: dict[str, str] = {}
-    behind: dict[str, str] = {}
+    after: dict[str, str] = {}
     for port in model.outputs:
         known = [names[name] for name in sorted(port.get_names()) if name in names]
         value = port.get_node().input_value(0)
@@ -40,8 +40,8 @@ def of_tensors(model: Any, names: Mapping[str, str]) -> dict[str, str]:
             _add(found, prints.unique(value), known[0])
         while known and value.get_node().get_type_name() in ("Transpose", "Convert"):  # int8: what FakeQuantize gives
             value = value.get_node().input_value(0)
-            _add(behind, prints.unique(value), known[0])
-    return behind | found
+            _add(after, prints.unique(value), known[0])
+    return after | found
 
 
 def of_nodes(model: Any, names: Mapping[str, str]) -> dict[str, str]:

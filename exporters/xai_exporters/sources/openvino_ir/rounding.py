@@ -1,7 +1,7 @@
 """A quantised graph without its rounding, and each of its roundings alone.
 
 Both can be compared closely with their translations. The graph as a whole can't: two correct runs round a value near the middle
-between two codes to different ones, and the networks behind it make much of that step.
+between two codes to different ones, and the networks after it make much of that step.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def _without_rule(node: Any) -> str:
             f"convert the network up to its decoded boxes and scores (--decoder boxes-scores), {original}"
         )
     if kind in _DECODERS:
-        return "chooses letters inside the graph, behind the scores; convert the network up to what it reads"
+        return "chooses letters inside the graph, after the scores; convert the network up to what it reads"
     if kind.startswith(_TABLES):
         return "is for texts, tables or training; give the network without it, up to its scores of an image"
     if node.get_type_info().version_id == "extension":

@@ -1,7 +1,7 @@
 """YOLOv8 and its kin (v9, v10, 11, 12, 26 without end-to-end): [N,4+C,rows], of each row cx, cy, w, h in pixels, then C sigmoids.
 
 Ultralytics' `Detect.forward`: cat((boxes, sigmoid(scores)), 1). Segmentation adds mask coefficients, poses add points. With a
-suppression behind it (`nms=True`) it gives corners, x1, y1, x2, y2. In TFLite files its boxes are fractions of the image's sides.
+suppression after it (`nms=True`) it gives corners, x1, y1, x2, y2. In TFLite files its boxes are fractions of the image's sides.
 """
 
 from __future__ import annotations

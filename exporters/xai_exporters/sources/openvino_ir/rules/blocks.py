@@ -1,6 +1,6 @@
 """SpaceToBatch and BatchToSpace that no dilation replaces (`dilated.py`): the blocks of an image become images of their own.
 
-OpenVINO puts the blocks before the images. Here they lie behind each image, so that the batch still begins with image 0: between
+OpenVINO puts the blocks before the images. Here they lie after each image, so that the batch still begins with image 0: between
 the two operators images do not meet, and the order is of no matter. Specification: openvino.ai, SpaceToBatch-2, BatchToSpace-2.
 """
 

@@ -76,7 +76,7 @@ def variadic_split(op: Ops, layer: Layer) -> Sequence[ir.Value]:
 
 
 def _whole(layer: Layer, axis: int) -> int:
-    """The size of the axis that is split. Others, as the batch behind the three of Q, K and V, may be open."""
+    """The size of the axis that is split. Others, as the batch after the three of Q, K and V, may be open."""
     size = layer.dims()[axis]
     if size is None:
         raise layer.refuse("the size that it splits is not known; give the image's size with --input-shape C,H,W")
