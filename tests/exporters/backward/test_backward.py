@@ -117,7 +117,7 @@ def test_a_missing_rule_names_operator_node_and_file() -> None:
     forward = tail([best, loss, node("MatMul", ["a", "w"], "logits")], {"w": W}, (3, 4))
     name = "NegativeLogLikelihoodLoss"
     message = (
-        rf"no rule for the operator {name} \(node '{name}_a'\): name a layer behind it with --split, or use methods that only run "
+        rf"no rule for the operator {name} \(node '{name}_a'\): name a layer after it with --split, or use methods that only run "
         rf"the network \(reciprocam, score-cam, rise\)\. A rule would be @vjp\(\"{name}\"\) in a file of exporters/"
     )
     with pytest.raises(RuleError, match=message):

@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "letters": (
         lambda x: of_version("opset6", "CTCGreedyDecoderSeqLen", [o.reshape(x, ints(1, 15, 7), False), ints(15)],
                              merge_repeated=True, classes_index_type="i64", sequence_length_type="i64").output(0),
-        "CTCGreedyDecoderSeqLen", "chooses letters inside the graph, behind the scores; convert the network up to what it reads",
+        "CTCGreedyDecoderSeqLen", "chooses letters inside the graph, after the scores; convert the network up to what it reads",
     ),
     "regions": (
         lambda x: of_version("opset2", "ROIPooling", [x, floats(2, 5)], pooled_h=2, pooled_w=2, spatial_scale=1.0, method="max",
