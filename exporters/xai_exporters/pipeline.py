@@ -24,7 +24,7 @@ from .bundle.best_boxes import with_best_boxes
 from .bundle.describe import describe, further_inputs, image_input, settle
 from .bundle.everywhere import check_everywhere, with_precision
 from .bundle.installed import exactly
-from .bundle.labels import class_names
+from .bundle.labels import class_names, named
 from .bundle.measuring import measuring_images, sets_of, warn_of_saturation
 from .bundle.patterned import shares_on_patterns
 from .bundle.recipes import Ask
@@ -172,7 +172,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     say("measuring the graph")
     graph = clean(network.proto, request.input_shape, None, asked_of(request))
     network, request, graph = with_best_boxes(network, request, graph)
-    logits = find_scores(graph, request.output, request.task, request.decoder, len(network.labels))
+    logits = find_scores(graph, request.output, request.task, request.decoder, named(request, network))
     drop_foreign_outputs(graph, logits)
     say("measuring where the maps' cells look")
     return measured(graph, candidates(graph, logits))
@@ -280,7 +280,7 @@ def _plan(
         random: The step of randomisation, its layers not known yet; None: the weights stay.
         say: Called with each step as it begins.
     """
-    choice = choose(graph, request, network.taps, roles.uncut, len(network.labels))
+    choice = choose(graph, request, network.taps, roles.uncut, named(request, network))
     roles = roles.whole() if choice.target is None and not roles.uncut else roles
     if network.activation is not None and choice.logits.activation == "none":
         choice = replace(choice, logits=replace(choice.logits, activation=network.activation))

@@ -16,6 +16,7 @@ from ..passes.network_inputs import asked_of
 from ..passes.opset import to_common_opset
 from ..request import Request
 from ..sources import TrainedNetwork
+from .labels import named
 
 _UNHELD = "this list is not compared with {}: its length differs from image to image"
 
@@ -34,7 +35,7 @@ def with_best_boxes(
         RequestError, GraphError: See `gives_list` and `find_listed`.
     """
     asked = request.decoder == NMS_INSIDE or (request.output is None and request.task is None)
-    if not asked or not gives_list(graph, request.decoder, len(network.labels)):
+    if not asked or not gives_list(graph, request.decoder, named(request, network)):
         return _without_lists(network, request, graph)
     listed = find_listed(graph)
     proto = onnx.ModelProto.FromString(to_common_opset(network.untapped).SerializeToString())

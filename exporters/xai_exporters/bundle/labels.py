@@ -7,11 +7,24 @@ from pathlib import Path
 from xai_deploy.format.rows import Rows
 from xai_deploy.foundation.texts import read_text
 
+from ..cut.scores.detectors.detector import Names
+from ..cut.scores.rows import AUTO
 from ..errors import RequestError
 from ..request import Request
 from ..sources import TrainedNetwork
 
 _BLANK, _SPACE, _NO_OBJECT = "(blank)", "(space)", "(no object)"
+
+
+def named(request: Request, network: TrainedNetwork) -> Names:
+    """How many classes `--labels` names, or else the source. A decoder that is asked for needs no lines to be told from others.
+
+    Raises:
+        RequestError: From `read_labels`.
+    """
+    if request.labels is not None and request.decoder == AUTO:
+        return Names(len(read_labels(request.labels, None)), all=True)
+    return Names(len(network.labels))
 
 
 def class_names(

@@ -22,6 +22,7 @@ from .detector_layers import detector_layers
 from .featuremap import find_grid
 from .followed import Followed, follow
 from .layer import find_layer, is_layer
+from .scores.detectors.detector import UNNAMED, Names
 from .scores.foreign_outputs import drop_foreign_outputs
 from .scores.logits import Logits, find_scores
 
@@ -61,7 +62,7 @@ class Choice:
     further: tuple[Layer, ...] = ()
 
 
-def choose(graph: CleanGraph, request: Request, taps: Mapping[str, str], whole: bool, names: int = 0) -> Choice:
+def choose(graph: CleanGraph, request: Request, taps: Mapping[str, str], whole: bool, names: Names = UNNAMED) -> Choice:
     """Find the scores to explain and the tensors to cut at. Taps and foreign outputs are removed from the graph's outputs.
 
     If `auto` finds no layer, the network stays whole, and the note says why.
@@ -71,7 +72,7 @@ def choose(graph: CleanGraph, request: Request, taps: Mapping[str, str], whole: 
         request: The export; its `split` and `output` are read.
         taps: Layer -> name of the output that carries it, for the layers that the source could tap.
         whole: Look for no layer.
-        names: How many classes the source names; 0: it names none.
+        names: How many classes are named.
 
     Raises:
         LayerError: No layer has that name, or several names are not several layers.

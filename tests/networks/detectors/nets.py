@@ -123,7 +123,7 @@ class YoloV5(WithObjectness):
     def forward(self, x: Tensor) -> Tensor:
         """See `Heads`."""
         scores, boxes = self.raw(x)
-        return torch.cat([centred(boxes), scores.sigmoid()], 1).transpose(1, 2)
+        return torch.cat([centred(boxes), scores[:, :1].sigmoid(), scores[:, 1:].sigmoid()], 1).transpose(1, 2)
 
 
 class YoloX(WithObjectness):
@@ -140,7 +140,7 @@ class YoloX(WithObjectness):
     def forward(self, x: Tensor) -> Tensor:
         """See `Heads`."""
         scores, boxes = self.raw(x)
-        return torch.cat([boxes, scores.sigmoid()], 1).transpose(1, 2)
+        return torch.cat([boxes, scores[:, :1].sigmoid(), scores[:, 1:].sigmoid()], 1).transpose(1, 2)
 
 
 class Ssd(Heads):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 from xai_exporters.cut.detector_layers import detector_layers
-from xai_exporters.cut.scores.detectors.detector import Outputs, decoders
+from xai_exporters.cut.scores.detectors.detector import Names, Outputs, decoders
 from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.cut.scores.rows import find_detector, write_rows
 from xai_exporters.errors import RequestError
@@ -146,13 +146,13 @@ class Plain(nn.Module):
 @pytest.mark.parametrize(("classes", "rows_last", "names"), [(2, False, 0), (6, True, 0), (9, False, 0)])
 def test_two_layouts_fit(classes: int, rows_last: bool, names: int) -> None:
     with pytest.raises(RequestError, match="may be read in 2 ways: detr, detr-sigmoid; choose one with --decoder"):
-        find_scores(graph_of(Plain(classes, rows_last)), None, names=names)
+        find_scores(graph_of(Plain(classes, rows_last)), None, names=Names(names))
 
 
 @pytest.mark.parametrize(("names", "layout"), [(8, "detr"), (9, "detr-sigmoid")])
 def test_names_decide(names: int, layout: str) -> None:
     """Nine logits are eight classes and "no object", or nine classes."""
-    rows = find_scores(graph_of(Plain(9)), None, names=names).scores.rows
+    rows = find_scores(graph_of(Plain(9)), None, names=Names(names)).scores.rows
     assert rows is not None
     assert rows.decoder == layout
     assert np.isfinite(rows.entries)

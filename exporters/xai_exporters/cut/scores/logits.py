@@ -30,7 +30,7 @@ from ...graph.reading import attribute, numbers_of, signals
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
 from .dense import Dense, find_dense, said_of_coarse
-from .detectors.detector import Detector, decoders
+from .detectors.detector import UNNAMED, Detector, Names, decoders
 from .intervals import Intervals
 from .joined import check_joined
 from .probing import Probes
@@ -97,7 +97,7 @@ def find_scores(
     name: str | None,
     task: Literal["classes", "numbers", "embedding"] | None = None,
     decoder: str = AUTO,
-    names: int = 0,
+    names: Names = UNNAMED,
 ) -> Logits:
     """The logits of the output `name` (None: the only output), or the rows of a detector, which are added to the graph.
 
@@ -106,7 +106,7 @@ def find_scores(
         name: One of its outputs; None: the only one.
         task: What it holds, if the user says so.
         decoder: How a detector's rows are read; "auto": as the outputs show.
-        names: How many classes the source names; 0: it names none.
+        names: How many classes are named.
 
     Raises:
         RequestError: There are several outputs and none was named, or no such output.

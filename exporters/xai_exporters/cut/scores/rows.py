@@ -11,7 +11,7 @@ from ...errors import GraphError, RequestError
 from ...graph.emit import Emitter, Ops
 from ...graph.measure import measure
 from ...passes.clean import CleanGraph
-from .detectors.detector import Detector, Outputs, decoders
+from .detectors.detector import UNNAMED, Detector, Names, Outputs, decoders
 from .grids import find_grids
 from .listed import NMS, suppressed
 
@@ -19,13 +19,13 @@ AUTO = "auto"
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
-def find_detector(clean: CleanGraph, decoder: str, names: int = 0) -> Detector | None:
+def find_detector(clean: CleanGraph, decoder: str, names: Names = UNNAMED) -> Detector | None:
     """The detector that a network is; None if `auto` recognises none.
 
     Args:
         clean: The network.
         decoder: The name of one; "auto": the one that recognises it.
-        names: How many classes the source names; 0: it names none.
+        names: How many classes are named.
 
     Raises:
         RequestError: There is no such decoder, or several recognise the network.
@@ -35,7 +35,7 @@ def find_detector(clean: CleanGraph, decoder: str, names: int = 0) -> Detector |
     if decoder == AUTO:
         after = suppressed(clean.graph)
         candidates = tuple(value for value in candidates if value not in after)
-    given = Outputs(clean, candidates, names)
+    given = Outputs(clean, candidates, names, None if decoder == AUTO else decoder)
     if decoder != AUTO:
         recognise = decoders.get(decoder)
         if recognise is None:
@@ -65,7 +65,7 @@ def not_finite(output: ir.Value) -> GraphError:
     )
 
 
-def gives_list(clean: CleanGraph, decoder: str, names: int = 0) -> bool:
+def gives_list(clean: CleanGraph, decoder: str, names: Names = UNNAMED) -> bool:
     """Whether a network is to be read by the list of boxes that its own suppression chose; the arguments as for `find_detector`.
 
     Boxes and scores that it gives beside the list are read instead: gradients reach these.

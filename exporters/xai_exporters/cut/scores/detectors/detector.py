@@ -48,18 +48,37 @@ class Detector:
 
 
 @dataclass(frozen=True)
+class Names:
+    """How many classes are named.
+
+    Attributes:
+        count: How many; 0: none is.
+        all: Whether the class that means "no object" is named, too, if there is one: the lines of `--labels` do so.
+    """
+
+    count: int = 0
+    all: bool = False
+
+
+UNNAMED = Names()
+"""No class is named."""
+
+
+@dataclass(frozen=True)
 class Outputs:
     """A network's outputs, and what they hold on the probe images.
 
     Attributes:
         clean: The network.
         all: Those of one result per image, [N,a,b], in their order.
-        names: How many classes the source names; 0: it names none.
+        names: How many classes are named.
+        asked: The name of the decoder that the user asks for; None: none.
     """
 
     clean: CleanGraph
     all: tuple[ir.Value, ...]
-    names: int = 0
+    names: Names = UNNAMED
+    asked: str | None = None
     _seen: dict[ir.Value, Floats] = field(default_factory=dict)
 
     @property

@@ -24,7 +24,7 @@ def detr(given: Outputs) -> Detector | None:
         return None
     for pair in pairs(given):
         scores = given.seen(pair.scores)
-        fits = given.names in (0, pair.classes - 1)
+        fits = given.names.all or given.names.count in (0, pair.classes - 1)
         if len(scores) and not are_shares(scores) and pair.classes > 1 and fits:
             return pair.detector(given, "detr", pair.scores, "softmax", pair.classes - 1, suppress=False)
     return None

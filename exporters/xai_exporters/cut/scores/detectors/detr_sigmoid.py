@@ -16,7 +16,7 @@ def detr_sigmoid(given: Outputs) -> Detector | None:
         return None
     for pair in pairs(given):
         scores = given.seen(pair.scores)
-        fits = given.names in (0, pair.classes)
+        fits = given.names.all or given.names.count in (0, pair.classes)
         if len(scores) and not are_shares(scores) and fits:
             return pair.detector(given, "detr-sigmoid", pair.scores, "sigmoid", None, suppress=False)
     return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from ....graph.emit import Ops
-from ....graph.reading import attribute
+from ....graph.reading import attribute, constant_of
 from ....passes.clean import CleanGraph
 
 _SAME = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear"}
@@ -41,11 +41,74 @@ def parts(clean: CleanGraph, value: ir.Value, axis: int) -> Iterator[tuple[ir.Va
         return
     if node is not None and node.op_type == "Transpose" and node.inputs[0] is not None:
         perm = attribute(node, "perm", None) or list(range(rank))[::-1]
-        inner = list(parts(clean, node.inputs[0], perm[axis]))
-        if len(inner) > 1:
-            yield from inner
-            return
+        yield from parts(clean, node.inputs[0], perm[axis])
+        return
     yield value, axis, clean.shapes.dims(value)[axis] or 0
+
+
+def after_box(clean: CleanGraph, value: ir.Value, axis: int) -> tuple[ir.Value, int, int] | None:
+    """The part of [N,rows,E] or [N,E,rows] that begins at its fifth entry, as `parts` gives it; None without one."""
+    start = 0
+    for part in parts(clean, value, axis):
+        if start == 4:
+            return part
+        start += part[2]
+    return None
+
+
+def layer_size(clean: CleanGraph, value: ir.Value, axis: int) -> int | None:
+    """How many numbers the layer gives that gives the first one along an axis; None if it gives others before that one.
+
+    The layer is found through the operators that put levels and entries together, cut them apart, and lay them out as rows.
+    """
+    at = 0
+    while (node := uncopied(value).producer()) is not None and (source := node.inputs[0]) is not None:
+        value = uncopied(value)
+        shape = clean.shapes.both(value)[0]
+        if node.op_type == "Concat":
+            joined = [one for one in node.inputs if one is not None]
+            source = joined[0]
+            if int(attribute(node, "axis", 0)) % len(shape) == axis:
+                for source in joined:
+                    size = clean.shapes.both(source)[0][axis]
+                    if at < size:
+                        break
+                    at -= size
+        elif node.op_type == "Transpose":
+            axis = (attribute(node, "perm", None) or list(range(len(shape)))[::-1])[axis]
+        elif node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+            if clean.shapes.both(source)[0][: axis + 1] != shape[: axis + 1]:
+                break
+        elif node.op_type in ("Slice", "Split"):
+            start = _start(clean, node, value, axis)
+            if start is None:
+                break
+            at += start
+        else:
+            break
+        value = source
+    return None if at else clean.shapes.both(value)[0][axis]
+
+
+def _start(clean: CleanGraph, node: ir.Node, value: ir.Value, axis: int) -> int | None:
+    """Where a Slice or Split begins along an axis; None if constants do not say."""
+    if node.op_type == "Split":
+        own = list(node.outputs)
+        split = int(attribute(node, "axis", 0)) % len(clean.shapes.both(value)[0]) == axis
+        return sum(clean.shapes.both(one)[0][axis] for one in own[: own.index(value)]) if split else 0
+    constants = [None if one is None else constant_of(one) for one in node.inputs[1:]]
+    if len(constants) < 3 or any(one is None for one in constants):
+        return None
+    starts, _, axes, *steps = (one.reshape(-1).tolist() for one in constants if one is not None)
+    size = clean.shapes.both(node.inputs[0])[0]  # type: ignore[arg-type]
+    for i, own in enumerate(axes):
+        if own % len(size) == axis:
+            return (
+                None
+                if steps and steps[0][i] != 1
+                else min(starts[i] % size[axis] if starts[i] < 0 else starts[i], size[axis])
+            )
+    return 0
 
 
 def before(clean: CleanGraph, value: ir.Value, function: str) -> ir.Value | None:

@@ -12,18 +12,18 @@ import onnx_ir as ir
 
 from ....graph.emit import Ops
 from .detector import Detector, Outputs, decoders, is_fraction
-from .objectness import has_objectness, of_objectness
+from .objectness import has_objectness, may_hold_objectness, of_objectness
 from .reading import entries
 
 
 @decoders.register("yolov5")
 def yolov5(given: Outputs) -> Detector | None:
-    """See `Decoder`: probabilities from the fifth entry on; no width or height is negative."""
+    """See `Decoder`: an objectness and probabilities from the fifth entry on; no width or height is negative."""
     for output in given.all:
         values = given.seen(output)
         if not has_objectness(values) or (values[..., 2:4] < 0).any() or is_fraction(values[..., :2]):
             continue
-        if given.names != given.shape(output)[1] - 4:  # as many names as entries after the box: there is no objectness
+        if may_hold_objectness(given, output):
             return of_objectness(given, output, "yolov5", partial(_box, output))
     return None
 

@@ -17,8 +17,13 @@ from xai_deploy.format.rows import Rows
 from ....graph.emit import Ops
 from .detector import Detector, Outputs, decoders, is_fraction
 from .forms import form_on_grid
-from .objectness import has_objectness
-from .reading import before, entries, entries_first, parts
+from .objectness import has_objectness, told_objectness
+from .reading import after_box, before, entries, entries_first
+
+_NO_OBJECTNESS = (
+    "The rows of {!r} are read as YOLOv8's, a box and the probabilities of {} classes. If the first of these is an objectness, "
+    "name --decoder yolov5."
+)
 
 
 @decoders.register("yolov8")
@@ -35,14 +40,16 @@ def box_and_sigmoid(given: Outputs, name: Literal["yolov8", "rtdetr"]) -> Detect
     """
     for output in given.all:
         for axis in (1, 2):
-            scores = _after_box(given, output, axis)
+            scores = after_box(given.clean, output, axis)
             logits = None if scores is None else before(given.clean, scores[0], "Sigmoid")
             boxes = given.seen(output).take(range(4), axis) if logits is not None else None
             if scores is None or logits is None or boxes is None or not boxes.size:
                 continue
             fractions = is_fraction(boxes.take([0, 1], axis))
-            if axis == 2 and not fractions and given.names != scores[2] and has_objectness(given.seen(output)):
-                continue  # rows first, as in YOLOv5: the fifth entry is an objectness
+            rows_first = axis == 2 and not fractions and has_objectness(given.seen(output))
+            told = told_objectness(given, output) if rows_first else "no"
+            if told == "yes":
+                continue  # as in YOLOv5: the fifth entry is an objectness
             one_each = fractions and axis == 2 and bool((boxes >= 0).all() and (boxes <= 1).all())
             if one_each != (name == "rtdetr") or (fractions and axis == 2 and not one_each):
                 continue
@@ -56,15 +63,7 @@ def box_and_sigmoid(given: Outputs, name: Literal["yolov8", "rtdetr"]) -> Detect
             height, width = (1, 1) if fractions else given.size
             form = form_on_grid(np.moveaxis(boxes, axis, 2), (width / 2, height / 2))
             rows = Rows(name, scores[2], "centre" if one_each else form, unit, suppress=not one_each)
-            return Detector(rows, given.shape(output)[2 - axis], "sigmoid", (output,), pieces)
-    return None
-
-
-def _after_box(given: Outputs, output: ir.Value, axis: int) -> tuple[ir.Value, int, int] | None:
-    """The part of an output that begins at its fifth entry: the tensor, its axis of entries, its size; None without one."""
-    start = 0
-    for part in parts(given.clean, output, axis):
-        if start == 4:
-            return part
-        start += part[2]
+            assumed = rows_first and given.asked is None and given.names.count != scores[2]
+            note = _NO_OBJECTNESS.format(output.name, scores[2]) if assumed else None
+            return Detector(rows, given.shape(output)[2 - axis], "sigmoid", (output,), pieces, note)
     return None

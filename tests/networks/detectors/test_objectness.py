@@ -1,0 +1,115 @@
+"""Rows of a box and numbers in [0,1]: whether the first of these is an objectness, or the probability of the first class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from torch import nn
+from xai_exporters import Request
+from xai_exporters.bundle.labels import named
+from xai_exporters.cut.scores.detectors.detector import Names
+from xai_exporters.cut.scores.rows import find_detector
+from xai_exporters.errors import RequestError
+from xai_exporters.passes.clean import CleanGraph, clean
+from xai_exporters.sources import TrainedNetwork
+
+from ...exporters.running import both_ways
+from . import nets
+from .test_forms import check_best, exported
+
+Order = Literal["last", "each", "logits"]
+
+
+class RowsFirst(nets.YoloV8):
+    """YOLOv8 as TensorRT and RKNN take it, [N,rows,4+C].
+
+    Args:
+        order: What is transposed: all at last, box and scores each, or the scores before their Sigmoid.
+    """
+
+    def __init__(self, order: Order = "last") -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Heads`."""
+        scores, offsets = self.raw(x)
+        boxes = nets.centred(offsets)
+        if self.order == "last":
+            return torch.cat([boxes, scores.sigmoid()], 1).transpose(1, 2)
+        shares = scores.sigmoid().transpose(1, 2) if self.order == "each" else scores.transpose(1, 2).sigmoid()
+        return torch.cat([boxes.transpose(1, 2), shares], 2)
+
+
+class OwnLayer(nets.WithObjectness):
+    """Objectness from a layer of its own, as YOLOX's; one Sigmoid of all, transposed at last."""
+
+    scores = nets.CLASSES
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sure = nn.ModuleList(nn.Conv2d(k, 1, 1) for k in (12, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Heads`."""
+        levels = zip(self.body(x), self.sure, self.score, self.box, strict=True)
+        rows = torch.cat([torch.cat([c(m), a(m), b(m)], 1).flatten(2) for m, a, b, c in levels], 2)
+        return torch.cat([nets.centred(rows[:, :4]), rows[:, 4:].sigmoid()], 1).transpose(1, 2)
+
+
+def graph_of(network: nn.Module) -> CleanGraph:
+    """The clean graph of a detector."""
+    torch.manual_seed(5)
+    return clean(both_ways(network.eval(), False, (3, *nets.SIZE)), None)
+
+
+def test_rows_first(tmp_path: Path) -> None:
+    """It was read as YOLOv5's, with class 0 as the objectness of the others: detections are those of the live network."""
+    torch.manual_seed(3)
+    network = RowsFirst()
+    done, x = exported(network, tmp_path)
+    rows = done.manifest.scores.rows
+    assert rows is not None
+    assert (rows.decoder, rows.classes, rows.objectness) == ("yolov8", nets.CLASSES, False)
+    assert any("If the first of these is an objectness, name --decoder yolov5" in note for note in done.notes)
+    check_best(done, network, x)
+
+
+@pytest.mark.parametrize("order", ["each", "logits"])
+def test_nothing_tells(order: Order) -> None:
+    """Put together as rows it may be either; the names tell, or the user."""
+    graph = graph_of(RowsFirst(order))
+    with pytest.raises(RequestError, match="may be read in 2 ways: yolov5, yolov8; choose one with --decoder"):
+        find_detector(graph, "auto")
+    for names, decoder in ((3, "yolov8"), (2, "yolov5")):
+        found = find_detector(graph, "auto", Names(names))
+        assert found is not None
+        assert (found.rows.decoder, found.rows.classes, found.note) == (decoder, names, None)
+
+
+@pytest.mark.parametrize("order", ["last", "each", "logits"])
+def test_asked(order: Order) -> None:
+    """The user's word counts, whatever the graph seems to be."""
+    graph = graph_of(RowsFirst(order))
+    for decoder, classes in (("yolov8", 3), ("yolov5", 2)):
+        found = find_detector(graph, decoder)
+        assert found is not None
+        assert (found.rows.decoder, found.rows.classes) == (decoder, classes)
+
+
+@pytest.mark.parametrize("network", [OwnLayer(), nets.YoloV5()])
+def test_an_objectness_of_its_own(network: nn.Module) -> None:
+    """Its layer, or its Sigmoid, gives one number."""
+    found = find_detector(graph_of(network), "auto")
+    assert found is not None
+    assert (found.rows.decoder, found.rows.classes, found.rows.objectness) == ("yolov5", nets.CLASSES, True)
+
+
+def test_lines_of_labels_are_names(tmp_path: Path) -> None:
+    """They name "no object", too, so they do not tell a DETR's forms apart."""
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    request = Request(tmp_path / "net.onnx", labels=tmp_path / "labels.txt")
+    assert named(request, TrainedNetwork.__new__(TrainedNetwork)) == Names(3, all=True)
