@@ -36,6 +36,7 @@ from .bundle.stage import Draft, Stage, check_destination, randomised_path, stag
 from .bundle.verify import check_backward, verify
 from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates, measured
+from .cut.decided import said_of_decided
 from .cut.plan import plan_cuts
 from .cut.scores.foreign_outputs import drop_foreign_outputs
 from .cut.scores.logits import find_scores
@@ -314,7 +315,8 @@ def _plan(
     rows = choice.logits.scores.rows
     labels, line = class_names(request, network, choice.logits.classes, rows)
     how = note(network.preprocess, request.preprocess, request.preprocess_fields, image, rows is not None)
-    notes = (*network.notes, *(said for said in (choice.logits.note, line, how) if said is not None))
+    said = (choice.logits.note, line, how, said_of_decided(graph.graph))
+    notes = (*network.notes, *(one for one in said if one is not None))
     return Plan(request, roles, network, choice, material, random, labels, notes)
 
 

@@ -160,7 +160,9 @@ def _are_codes(value: ir.Value) -> bool:
     node = value.producer()
     while node is not None and node.op_type in ("Add", "Sub") and STRAIGHT not in node.metadata_props:
         node = next((x.producer() for x in node.inputs if x is not None and x.producer() is not None), None)
-    return node is not None and STRAIGHT in node.metadata_props
+    return (
+        node is not None and STRAIGHT in node.metadata_props and node.op_type != "Add"
+    )  # straight-through code gives floats
 
 
 @vjp("Where", broadcasts=True)

@@ -26,8 +26,8 @@ from .quantization import positive_scale
 
 LAYERS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
 _SAME = {
-    "Add", "Sub", "Mul", "Neg", "Abs", "Relu", "Max", "Min", "Sum", "Identity", "Reshape", "Flatten", "Transpose", "Squeeze",
-    "Unsqueeze", "Concat", "Slice", "Split", "Gather", "Expand", "Tile",
+    "Add", "Sub", "Mul", "Neg", "Abs", "Relu", "Clip", "Max", "Min", "Sum", "Identity", "Reshape", "Flatten", "Transpose",
+    "Squeeze", "Unsqueeze", "Concat", "Slice", "Split", "Gather", "Expand", "Tile", "Pad", "Where",
 }  # fmt: skip
 """Operators that give the same on floats as on integers."""
 _SCALING, _CENTRES = "xai/scaling", "xai/centres"  # keys of a node's `meta`
@@ -78,6 +78,8 @@ def to_layers(graph: ir.Graph) -> None:
             layers.append((made, None if zero is None else scales.get(zero)))
             _replace(graph, node, made)
             floats.add(made.outputs[0])
+        elif node.op_type == "DequantizeLinear" and node.inputs[0] in floats:
+            _dequantise(op, node)
         elif any(x in floats for x in node.inputs):
             _pass_on(op, node, floats)
     for node in list(graph):  # a Cast of theirs to floats has nothing to do any more
@@ -128,6 +130,20 @@ def _pass_on(op: Ops, node: ir.Node, floats: set[ir.Value]) -> None:
     for y in node.outputs if same else ():
         y.type = ir.TensorType(ir.DataType.FLOAT)
         floats.add(y)
+
+
+def _dequantise(op: Ops, node: ir.Node) -> None:
+    """y = x scale, of int32, which has no zero point (ONNX operator specification, DequantizeLinear)."""
+    x, scale = node.inputs[:2]
+    assert x is not None and scale is not None
+    if scale.shape is None or len(scale.shape):
+        after = len(x.shape or ()) - 1 - int(attribute(node, "axis", 1))
+        scale = op.Reshape(scale, [-1, *[1] * after]) if attribute(node, "axis", 1) >= 0 else scale
+    y, old = op.Mul(x, scale), node.outputs[0]
+    y.type, y.shape = old.type, old.shape
+    old.replace_all_uses_with(y, replace_graph_outputs=True)
+    op.emit.graph.remove(node, safe=True)
+    y.name, old.name = old.name, f"{old.name}/integers"
 
 
 def _centred(op: Ops, node: ir.Node, position: int) -> ir.Value:

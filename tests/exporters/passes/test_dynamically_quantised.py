@@ -32,12 +32,12 @@ class Layers(o.Build):
 
     Args:
         ranges: Layer -> scale and zero point.
-        bare: Layers that are followed by no product of scales: x, W and the bias are multiplied out by other operators.
+        end: How the integers become floats: by a Cast and a product, by DequantizeLinear, or bounded and by DequantizeLinear.
     """
 
-    def __init__(self, ranges: dict[str, tuple[Array, Array]] | None = None) -> None:
+    def __init__(self, ranges: dict[str, tuple[Array, Array]] | None = None, end: str = "cast") -> None:
         super().__init__()
-        self.ranges = ranges
+        self.ranges, self.end = ranges, end
 
     def layer(
         self, name: str, op: str, x: str, shape: tuple[int, ...], kind: Any, columns: bool, **further: Any
@@ -55,8 +55,15 @@ class Layers(o.Build):
         if self.ranges is None:
             q, s, z = (f"{name}/{part}" for part in ("codes", "scale", "zero"))
             self.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], [q, s, z]))
-            y = self("Cast", self(f"{op}Integer", q, w, z, wz, name=name, **further), to=o.FLOAT)
-            y = self("Mul", y, self("Mul", s, ws))
+            y = self(f"{op}Integer", q, w, z, wz, name=name, **further)
+            if self.end == "cast":
+                y = self("Mul", self("Cast", y, to=o.FLOAT), self("Mul", s, ws))
+            else:
+                if self.end == "clipped":
+                    y = self(
+                        "Clip", y, *(self("Cast", self.weight(n), to=onnx.TensorProto.INT32) for n in (-(2**23), 2**23))
+                    )
+                y = self("DequantizeLinear", y, self("Mul", s, ws), **({"axis": 1} if columns else {}))
             return self("Add", y, self.weight(bias.reshape(-1, 1, 1) if conv else bias), out=f"{name}/out")
         s, z = (self.weight(np.asarray(part)) for part in self.ranges[name])
         axis: dict[str, Any] = {"axis": 0 if conv else 1} if columns else {}
@@ -67,8 +74,8 @@ class Layers(o.Build):
         return self("Add", self("MatMul", floats, weights), self.weight(bias), out=f"{name}/out")
 
 
-def network(ranges: dict[str, tuple[Array, Array]] | None = None) -> onnx.ModelProto:
-    b = Layers(ranges)
+def network(ranges: dict[str, tuple[Array, Array]] | None = None, end: str = "cast") -> onnx.ModelProto:
+    b = Layers(ranges, end)
     x = b("Relu", b.layer("first", "Conv", "image", (4, 3, 3, 3), np.uint8, False, pads=[1] * 4, strides=[2, 2]))
     # the ConvInteger of ONNX Runtime takes one zero point for all outputs
     x = b(
@@ -132,6 +139,19 @@ def test_as_with_fixed_scales(role: str, bundle: Bundle, twin: Bundle) -> None:
             got = run_role(run, bundle, role, image, target)
             close(got[name], want[name], 1e-4)
             close(got["logits"], want["logits"], 1e-4)
+
+
+@pytest.mark.parametrize("end", ["dequantised", "clipped"])
+def test_integers_that_leave_by_dequantize_linear(end: str, bundle: Bundle, tmp_path: Path) -> None:
+    """One scale for a convolution, one for each output of the last layer: all that propagates is as with a Cast and a product."""
+    own = Bundle.open(export_onnx(tmp_path, network(end=end), split="layer_out", all_graphs=True).path)
+    for role in PROPAGATING:
+        name = RELEVANCE if "relevance" in role else GRADIENT
+        want = run_role(onnxruntime, bundle, role, IMAGES[:1], 3)
+        for run in RUNNERS:
+            got = run_role(run, own, role, IMAGES[:1], 3)
+            close(got["logits"], want["logits"], 1e-4)
+            close(got[name], want[name], 1e-4)
 
 
 def test_straight_through(bundle: Bundle) -> None:

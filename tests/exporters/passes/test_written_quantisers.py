@@ -27,11 +27,37 @@ def rounded(x: Tensor, straight: bool) -> Tensor:
     return x + (torch.round(x) - x).detach() if straight else torch.round(x)
 
 
+def floored(x: Tensor, straight: bool) -> Tensor:
+    """floor(x + 0.5), as `rounded`."""
+    return x + (torch.floor(x + 0.5) - x).detach() if straight else torch.floor(x + 0.5)
+
+
+def around(v: Tensor, r: Tensor) -> Tensor:
+    """LSQ's `round_pass`: straight around the rounding alone, in the file, too."""
+    return (r - v).detach() + v
+
+
+def spread(x: Tensor) -> Tensor:
+    """A scale of each image's own."""
+    return x.abs().amax((1, 2, 3), keepdim=True) / 15
+
+
 FORMS: dict[str, Callable[[Tensor, bool], Tensor]] = {
     "clipped": lambda x, s: torch.clamp(rounded(x / 0.07, s), -9, 12) * 0.07,
     "with a zero point": lambda x, s: (torch.clamp(rounded(x / 0.07, s) + 120, 0, 255) - 120) * 0.07,
     "by an inverse": lambda x, s: rounded(x * 16, s) / 16,
     "a scale for each channel": lambda x, s: rounded(x / SCALE, s) * SCALE,
+    "LSQ": lambda x, s: around(v := torch.clamp(x / 0.07, -9, 12), torch.round(v)) * 0.07,
+    "LSQ, turned": lambda x, s: ((v := x * 16) + (torch.round(v) - v).detach()) / 16,
+    "LSQ, clipped after it": lambda x, s: torch.clamp(around(v := x / 0.07, torch.round(v)) + 120, 110, 133) * 0.07,
+    "saturated, straight through in training": lambda x, s: x + (torch.clamp(torch.round(x / 0.07), -9, 12) * 0.07 - x).detach(),
+    "signs": lambda x, s: x + (torch.sign(x) - x).detach(),
+    "signs by a choice": lambda x, s: around(o := torch.clamp(x, -1, 1), torch.where(o >= 0, 1.0, -1.0) * 0.4),
+    "signs with a curve": lambda x, s: around(torch.tanh(2 * x), torch.sign(x)),
+    "by floor": lambda x, s: floored(x / 0.07, s) * 0.07,
+    "LSQ by floor": lambda x, s: around(v := x / 0.07, torch.floor(v + 0.5)) * 0.07,
+    "a scale of each image": lambda x, s: torch.clamp(rounded(x / spread(x), s), -9, 12) * spread(x),
+    "a scale of each image, turned": lambda x, s: rounded(x * (t := 15 / x.abs().amax((1, 2, 3), keepdim=True)), s) / t,
     "straight through in training": lambda x, s: x + (torch.round(x * 16) / 16 - x).detach(),
     "the rest of a division": lambda x, s: x - torch.round(x / 0.5) * 0.5,
     "a step": lambda x, s: torch.round(x * 3) + x,

@@ -142,7 +142,7 @@ def _rounded(output: ir.Value) -> bool:
     """Whether the output holds integers that are not 8-bit codes of a quantised network."""
     value: ir.Value | None = output
     while value is not None and (node := value.producer()) is not None and node.op_type in _FOLLOWED:
-        if node.op_type == "QuantizeLinear":
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):  # the integers stand for floats
             return False
         if node.op_type == "Cast":
             break
