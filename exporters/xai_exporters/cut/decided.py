@@ -1,4 +1,4 @@
-"""Layers that read decisions: the signs of a binary network, numbers rounded without a scale. Nothing propagates back through them."""
+"""Layers that read decisions, which nothing passes backwards: the signs of a binary network, numbers rounded without a scale."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def said_of_decided(graph: ir.Graph) -> str | None:
         return None
     others = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return (
-        f"{called(found[0].name, [found[0].outputs[0].name])} ({found[0].op_type}){others} decides what a layer reads, so gradients "
-        "and relevance pass it by: they are those of the other paths alone"
+        f"{called(found[0].name, [found[0].outputs[0].name])} ({found[0].op_type}){others} decides what a layer reads, so "
+        "gradients and relevance pass it by: they are those of the other paths alone"
     )
 
 

@@ -105,9 +105,13 @@ def signals(node: ir.Node) -> list[ir.Value]:
 def before_rounding(value: ir.Value) -> ir.Value:
     """The tensor that a tensor is the quantised form of: the x in DQ(Q(x)), also with a Clip of the codes; else the tensor itself.
 
-    A question of what made a tensor is asked of this one, so that the float and the quantised form of a network get one answer.
+    A quantiser that is written out counts, too. A question of what made a tensor is asked of this one, so that the float and the
+    quantised form of a network get one answer.
     """
     while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
+        if (written := written_rounding(value)) is not None:
+            value = written[0]
+            continue
         before, coded = node.inputs[0], value.dtype is not None and value.dtype.is_integer()
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") and not (node.op_type == "Clip" and coded):
             break
@@ -115,6 +119,40 @@ def before_rounding(value: ir.Value) -> ir.Value:
             break
         value = before
     return value
+
+
+_BOUNDS = ("Clip", "Max", "Min")
+
+
+def written_rounding(value: ir.Value) -> tuple[ir.Value, ir.Node] | None:
+    """The x of a quantiser that is written out and gives a tensor, and its marked Round; None for any other tensor.
+
+    Its form: (clip(round(x / s + z)) - z) s, or the same with x bounded before it is divided.
+    """
+    rounding, bounded, scaled = None, False, False
+    while (node := value.producer()) is not None and len(data := signals(node)) == 1:
+        if node.op_type == "Round" and STRAIGHT in node.metadata_props:
+            rounding = node
+        elif node.op_type in ("Div", "Mul"):
+            if rounding is not None:
+                break
+            scaled = True
+        elif node.op_type in _BOUNDS:
+            bounded = True
+        elif node.op_type not in ("Add", "Sub"):
+            return None
+        value = data[0]
+    if node is None or rounding is None or not scaled or len(data) != 1:
+        return None
+    value = data[0]
+    while (
+        not bounded
+        and (node := value.producer()) is not None
+        and node.op_type in (*_BOUNDS, "Sub")
+        and len(signals(node)) == 1
+    ):
+        value = signals(node)[0]
+    return value, rounding
 
 
 def descendants(values: Iterable[ir.Value]) -> set[ir.Value]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ..errors import GraphError
 from ..graph.coded_weights import LIMITS, codes_of_weight, spread
@@ -217,12 +217,15 @@ class _Codes(Rewriting):
         else:
             zeros = z.reshape(-1)
         weight = self.name(f"{name}/weight")
+        half = TensorProto.FLOAT16 if s.dtype == np.float16 else None
         s = s.reshape(n, count).astype(np.float32)
         if k % block or not fits(zeros, np.uint8):
             wide = [np.repeat(part.reshape(n, count), block, axis=1)[:, :k].astype(np.float32) for part in (zeros, s)]
             self.initializer(weight, (codes[:, :k].astype(np.float32) - wide[0]) * wide[1])
         else:
             self.blocks(codes, s, zeros.reshape(n, count).astype(np.uint8), 1, block, weight)
+        if half is not None:  # as the activation
+            weight = self.add("Cast", [weight], name, to=half)
         turned = self.add("Transpose", [weight], name, perm=[1, 0])
         y = self.add("MatMul", [a, turned], name, "" if bias else name)
         if bias:

@@ -85,16 +85,16 @@ class CodedInput:
 
 
 def coded_input(model: onnx.ModelProto) -> CodedInput | None:
-    """The input of codes of 8 bits, if there is one, and DequantizeLinear nodes of one scale and zero point alone read it."""
+    """The input of codes of 8 bits, if there is one, and nodes of one scale and zero point alone read it, moved at most."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     images = [value for value in model.graph.input if value.name not in weights]
     kinds = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
     if len(images) != 1 or images[0].type.tensor_type.elem_type not in kinds:
         return None
-    readers = [node for node in model.graph.node if images[0].name in node.input]
-    if not readers or not all(_is_dequantize(node, weights) and node.input[1] in weights for node in readers):
+    names = _meanings(model.graph, images[0].name)
+    if not names or not all(name in weights for pair in names for name in pair):
         return None
-    pairs = [[numpy_helper.to_array(weights[name]) for name in node.input[1:3]] for node in readers]
+    pairs = [[numpy_helper.to_array(weights[name]) for name in pair] for pair in names]
     if any(array.size != 1 for pair in pairs for array in pair):
         return None
     numbers = {(float(scale.item()), int(zero.item())) for scale, zero in pairs}
@@ -102,6 +102,31 @@ def coded_input(model: onnx.ModelProto) -> CodedInput | None:
         return None
     scale, zero = pairs[0]
     return CodedInput(images[0].name, np.float32(scale.item()), int(zero.item()), zero.dtype == np.int8)
+
+
+_READ_CODES = {
+    "DequantizeLinear": (0,),
+    "QGemm": (0, 3),
+    "QLinearConv": (0, 3),
+    "QLinearMatMul": (0, 3),
+} | dict.fromkeys(("QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearSigmoid"), (0,))
+"""Operator -> its inputs that hold codes; the scale and the zero point follow each."""
+_MOVE = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def _meanings(graph: onnx.GraphProto, name: str) -> list[tuple[str, str]] | None:
+    """The names of scale and zero point with which each node reads a tensor of codes; None if one reads it otherwise."""
+    found: list[tuple[str, str]] = []
+    codes = {name}  # the nodes are in order
+    for node in graph.node:
+        for i in (i for i, read in enumerate(node.input) if read in codes):
+            if node.op_type in _MOVE and i == 0:
+                codes.add(node.output[0])
+            elif i in _READ_CODES.get(node.op_type, ()) and len(node.input) > i + 2 and all(node.input[i + 1 : i + 3]):
+                found.append((node.input[i + 1], node.input[i + 2]))
+            else:
+                return None
+    return found
 
 
 def of_file(model: onnx.ModelProto, codes: tuple[float, int] | None) -> CodedInput | None:

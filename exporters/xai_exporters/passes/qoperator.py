@@ -110,7 +110,13 @@ class _Rewriter(Rewriting):
 
     def dequantized(self, codes: str, scale: str, zero: str, axis: int = 0) -> str:
         """(codes - zero) scale; `axis` is the axis along which a scale with several entries lies."""
-        attributes: dict[str, Any] = {"axis": axis} if self._entries(scale) > 1 else {}
+        many = self._entries(scale)
+        attributes: dict[str, Any] = {"axis": axis} if many > 1 else {}
+        point = self.value(zero) if zero else None
+        if (
+            many > 1 and point is not None and point.size == 1
+        ):  # QLinearConv takes one zero point for the scales of all channels
+            zero = self.constant(np.full(many, point.reshape(()), point.dtype), zero)
         return self.add(
             "DequantizeLinear", [codes, self._flat(scale), *([self._flat(zero)] if zero else [])], codes, **attributes
         )

@@ -30,8 +30,12 @@ class Rewriting:
         self.graph = self.model.graph
         self.constants = {t.name: t for t in self.graph.initializer}
         for node in self.graph.node:
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = node.attribute[0].t
+            if node.op_type == "Constant" and node.attribute and (array := _stated(node.attribute[0])) is not None:
+                self.constants[node.output[0]] = array
+            elif (
+                node.op_type == "Identity" and node.input[0] in self.constants
+            ):  # torch writes it for weights that are shared
+                self.constants[node.output[0]] = self.constants[node.input[0]]
         self.taken = {n for node in self.graph.node for n in (*node.input, *node.output)} | set(self.constants)
         self.nodes: list[NodeProto] = []
 
@@ -64,6 +68,17 @@ class Rewriting:
         del self.graph.value_info[:]
         self.model.ir_version = max(self.model.ir_version, 8)  # before IR 4 every initializer has to be an input, too
         return self.model
+
+
+_NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+
+
+def _stated(attribute: onnx.AttributeProto) -> onnx.TensorProto | None:
+    """A Constant's tensor; None for text and sparse tensors."""
+    if attribute.name == "value":
+        return attribute.t
+    kind = _NUMBERS.get(attribute.name)
+    return None if kind is None else numpy_helper.from_array(np.array(helper.get_attribute_value(attribute), kind))
 
 
 def inputs_of(node: NodeProto, count: int) -> list[str]:

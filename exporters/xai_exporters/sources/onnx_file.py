@@ -22,14 +22,14 @@ from ..passes.old_opset import require_known
 from ..passes.runtime_domain import put_aside
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
-from .onnx_metadata import read_metadata
+from .onnx_metadata import read_metadata, stated_in
 from .order import in_order, require_given
 from .other_size import in_another_size
 from .parts import require_stored
 from .repaired import repair
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .sparse_weights import write_dense
-from .standard_form import in_standard_form, normalises
+from .standard_form import in_standard_form
 
 
 def matches(file: SourceFile) -> bool:
@@ -87,7 +87,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     resized = in_another_size(model, request.input_shape)
     producer = f" from {model.producer_name}" if model.producer_name else ""
     try:
-        network = in_standard_form(model, f"ONNX{producer}", normalises(request))
+        network = in_standard_form(model, f"ONNX{producer}", request, stated_in(model))
         network = replace(network, notes=(*network.notes, *([resized] if resized else [])))
         return replace(read_metadata(model, network), files=tuple(files))
     except (

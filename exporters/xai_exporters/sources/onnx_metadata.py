@@ -48,6 +48,17 @@ _TURNED = (
 _FORMATS = {"Gray8": "GRAY", "Rgb8": "RGB", "Bgr8": "BGR"}
 
 
+def stated_in(model: onnx.ModelProto) -> Stated | None:
+    """What a file's metadata says of the preprocessing."""
+    texts = _texts(model)
+    return _ultralytics(texts) or _image_category(texts)
+
+
+def _texts(model: onnx.ModelProto) -> dict[str, str]:
+    # protobuf gives bytes for what is not text, and onnx_ir writes none
+    return {p.key: p.value for p in model.metadata_props if isinstance(p.key, str) and isinstance(p.value, str)}
+
+
 def read_metadata(model: onnx.ModelProto, network: TrainedNetwork) -> TrainedNetwork:
     """The network with what its file says of it, and notes on what is not used. The graph loses its metadata.
 
@@ -55,8 +66,7 @@ def read_metadata(model: onnx.ModelProto, network: TrainedNetwork) -> TrainedNet
         model: The file's content.
         network: The same as a source.
     """
-    # protobuf gives bytes for what is not text, and onnx_ir writes none
-    texts = {p.key: p.value for p in model.metadata_props if isinstance(p.key, str) and isinstance(p.value, str)}
+    texts = _texts(model)
     notes = list(network.notes)
     labels: tuple[str, ...] = ()
     from_key = ""
@@ -65,13 +75,13 @@ def read_metadata(model: onnx.ModelProto, network: TrainedNetwork) -> TrainedNet
             labels, from_key = _labels(key, texts[key]), key
         except RequestError as error:
             notes.append(f"The file's metadata {key!r} is not used for class names: {error}.")
-    own = _ultralytics(texts)
-    against = _contradiction(texts, len(labels), network.proto) if own is not None else ""
+    own = _ultralytics(texts) is not None
+    against = _contradiction(texts, len(labels), network.proto) if own else ""
     if against:
         notes.append(against)
-    elif own is not None and texts["task"] == "obb":
+    elif own and texts["task"] == "obb":
         notes.append(_TURNED)
-    stated = own or _image_category(texts)
+    stated = stated_in(model)
     del network.proto.metadata_props[:]
     return replace(network, labels=labels, labels_from=from_key, preprocess=stated, notes=tuple(notes))
 

@@ -19,6 +19,7 @@ from ..errors import VerificationError
 from ..graph.measure import open_session, run_single
 from ..passes.codes import only_weights, to_common_codes
 from ..passes.elsewhere import in_standard_operators, not_computed_here
+from ..passes.half_scales import widen_scales
 from ..passes.int8_input import CodedInput, coded_input, to_codes, to_floats, to_pixels
 from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
@@ -27,6 +28,7 @@ from ..passes.quantisers import foreign_quantisers, to_standard_quantisers
 from ..passes.stated_zeros import state_zero_points
 from ..request import Request
 from .source_file import NOTHING, Further, TrainedNetwork
+from .stated import Stated
 
 STEPS = 0.05
 """Largest difference between a network in QDQ form and itself in QOperator form, relative to the output's largest magnitude: 13
@@ -69,14 +71,20 @@ class _Original:
 
 
 def in_standard_form(
-    model: onnx.ModelProto, kind: str, floats: bool = False, coded: CodedInput | None = None
+    model: onnx.ModelProto,
+    kind: str,
+    request: Request | None = None,
+    stated: Stated | None = None,
+    coded: CodedInput | None = None,
 ) -> TrainedNetwork:
     """The network in standard form.
 
     Args:
         model: The file's content; not changed.
         kind: The file's description, for people.
-        floats: Images are normalised to floats. An input of 8-bit codes then becomes one of floats, if the file has their scale.
+        request: The export. If it says that images are normalised to floats, an input of 8-bit codes becomes one of floats, if the
+            file has their scale.
+        stated: What the file says of its preprocessing; if the codes of pixels so prepared are others than pixels, likewise.
         coded: What its codes stand for, if the graph does not say it.
 
     Raises:
@@ -85,6 +93,7 @@ def in_standard_form(
     """
     model = upgrade_old(model)
     model = state_zero_points(model) or model
+    model = widen_scales(model) or model
     elsewhere = not_computed_here(model)
     if elsewhere:
         model = in_standard_operators(model)
@@ -97,6 +106,7 @@ def in_standard_form(
     codes = to_common_codes(model)
     model = codes or model
     coded = coded or coded_input(model)
+    floats = coded is not None and request is not None and (normalises(request) or _are_others(coded, stated, request))
     as_floats = to_floats(model, coded) if floats and coded is not None else None
     pixels = to_pixels(model) if as_floats is None else None
     if coded is not None and as_floats is None and not _are_pixels(*coded.ends):
@@ -135,6 +145,19 @@ def _tolerance(qdq: InQdq | None, other_codes: bool) -> float | None:
     if qdq is not None and qdq.beside is not None:
         return math.inf
     return STEPS if qdq is not None or other_codes else None
+
+
+def _are_others(coded: CodedInput, stated: Stated | None, request: Request) -> bool:
+    """Whether the codes of pixels, normalised as is stated, are others than pixels (of int8: less 128) by more than one."""
+    if stated is None or request.preprocess is not None:
+        return False
+    pixels = np.arange(256.0)
+    own = pixels - 128 if coded.signed else pixels
+    fields = stated.fields
+    numbers = [
+        coded.codes((pixels * fields["scale"] - m) / s) for m, s in zip(fields["mean"], fields["std"], strict=True)
+    ]
+    return any(np.abs(codes.astype(np.float64) - own).max() > 1 for codes in numbers)
 
 
 def normalises(request: Request) -> bool:

@@ -135,7 +135,8 @@ def _pass_on(op: Ops, node: ir.Node, floats: set[ir.Value]) -> None:
 def _dequantise(op: Ops, node: ir.Node) -> None:
     """y = x scale, of int32, which has no zero point (ONNX operator specification, DequantizeLinear)."""
     x, scale = node.inputs[:2]
-    assert x is not None and scale is not None
+    assert x is not None
+    assert scale is not None
     if scale.shape is None or len(scale.shape):
         after = len(x.shape or ()) - 1 - int(attribute(node, "axis", 1))
         scale = op.Reshape(scale, [-1, *[1] * after]) if attribute(node, "axis", 1) >= 0 else scale

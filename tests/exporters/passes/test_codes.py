@@ -21,7 +21,7 @@ from xai_deploy.format.bundle import Bundle
 from .. import nets
 from .. import onnx_nets as o
 from ..checks import EXACT, RUNNERS, Array, close, onnxruntime
-from ..running import export_onnx
+from ..running import HEAD_AND_TAIL, export_onnx
 from .test_one_at_a_time import feeds_of
 
 MICROSOFT = helper.make_opsetid("com.microsoft", 1)
@@ -162,6 +162,22 @@ def test_export(case: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
             assert all(np.isfinite(value).all() and value.any() for value in got.values())
 
 
+@pytest.mark.parametrize("form", ["Identity", "value_float"])
+def test_scales_that_are_no_initializers(form: str) -> None:
+    """torch's Identity of a shared constant, and a Constant of one number: both are read as the constant that they are."""
+    b = Codes(21)
+    s = b("Identity", b.weight(np.float32(0.001))) if form == "Identity" else b("Constant", value_float=0.001)
+    z = b("Identity", b.typed(np.array(1), "int16"))
+    x = b("DequantizeLinear", b("QuantizeLinear", "image", s, z), s, z)
+    model = b.model(b.linear(b.pooled(b.features(x)), out="scores"), ir_version=10)
+    got = to_common_codes(model)
+    assert got is not None
+    assert "QuantizeLinear" not in {node.op_type for node in got.graph.node}
+    want = onnxruntime(model.SerializeToString(), {"image": IMAGES})["scores"]
+    for run in RUNNERS:
+        close(run(got.SerializeToString(), {"image": IMAGES})["scores"], want, 1e-3)
+
+
 def test_weights_alone_are_held_to_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scale that is 1 % off is seen; with activations in codes the bound is that of their steps."""
     b = Codes(21)
@@ -178,6 +194,18 @@ def test_weights_alone_are_held_to_rounding(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(codes._Codes, "blocks", lambda self, c, s, *rest: blocks(self, c, s * np.float32(1.01), *rest))
     with pytest.raises(VerificationError, match="differs"):
         export_onnx(tmp_path, model, output_path=tmp_path / "wrong.xai")
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16", "int8"])
+def test_codes_of_probabilities(kind: str, tmp_path: Path) -> None:
+    """The logits are what the softmax reads, not its probabilities, also if these are rounded to codes of 16 bits."""
+    b = Codes(21)
+    low, high = LIMITS.get(kind, (-128, 127))
+    x = b("Softmax", b.linear(b.pooled(b.features()), out="before"), axis=-1)
+    x = b.pair(x, 1 / (high - low + 1), low, kind)
+    done = export_onnx(tmp_path, b.model(b("Identity", x, out="scores"), ir_version=10), roles=HEAD_AND_TAIL)
+    assert done.manifest.activation == "softmax"
+    assert done.manifest.outputs[0].kind == "probabilities"
 
 
 def test_codes_as_the_output(tmp_path: Path) -> None:

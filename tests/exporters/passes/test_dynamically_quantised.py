@@ -63,7 +63,8 @@ class Layers(o.Build):
                     y = self(
                         "Clip", y, *(self("Cast", self.weight(n), to=onnx.TensorProto.INT32) for n in (-(2**23), 2**23))
                     )
-                y = self("DequantizeLinear", y, self("Mul", s, ws), **({"axis": 1} if columns else {}))
+                along: dict[str, Any] = {"axis": 1} if columns else {}
+                y = self("DequantizeLinear", y, self("Mul", s, ws), **along)
             return self("Add", y, self.weight(bias.reshape(-1, 1, 1) if conv else bias), out=f"{name}/out")
         s, z = (self.weight(np.asarray(part)) for part in self.ranges[name])
         axis: dict[str, Any] = {"axis": 0 if conv else 1} if columns else {}

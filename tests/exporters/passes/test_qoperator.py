@@ -46,7 +46,14 @@ def weights(b: o.Build, shape: tuple[int, ...], channels: int = 0, dtype: Any = 
     return w, *scale(b, 0.01, 2 if dtype == np.int8 else 130, dtype)
 
 
-def conv(b: o.Build, per_channel: bool = False, last: bool = False, bias: bool = True, dtype: Any = np.uint8) -> str:
+def conv(
+    b: o.Build,
+    per_channel: bool = False,
+    last: bool = False,
+    bias: bool = True,
+    dtype: Any = np.uint8,
+    one_zero: bool = False,
+) -> str:
     domain = "com.microsoft" if last else ""
     further: dict[str, Any] = {"channels_last": 1} if last else {}
     given = [
@@ -54,6 +61,8 @@ def conv(b: o.Build, per_channel: bool = False, last: bool = False, bias: bool =
         *weights(b, (4, 3, 3, 3), 4 if per_channel else 0),
         *scale(b, 0.1, 100, dtype),
     ]
+    if one_zero:
+        given[5] = b.weight(np.array(0, np.int8))
     if bias:
         b.weights.append(onnx.numpy_helper.from_array(np.array([300, -500, 20, 0], np.int32), "bias"))
         given.append("bias")
@@ -109,6 +118,7 @@ CASES: dict[str, Callable[[o.Build], str]] = {
     "QLinearConv per channel": lambda b: conv(b, per_channel=True),
     "QLinearConv without bias": lambda b: conv(b, bias=False),
     "QLinearConv of int8": lambda b: conv(b, dtype=np.int8),
+    "QLinearConv per channel, one zero point": lambda b: conv(b, per_channel=True, one_zero=True),
     "QLinearConv, channels last": lambda b: conv(b, per_channel=True, last=True),
     "moved codes": moved,
     "NhwcMaxPool": lambda b: contrib(b, "NhwcMaxPool", conv(b, last=True), kernel_shape=[2, 2], strides=[2, 2]),

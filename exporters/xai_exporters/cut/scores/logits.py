@@ -26,7 +26,7 @@ import onnx_ir as ir
 from xai_deploy.format.bundle import LOGITS, Activation, Explained, Output
 
 from ...errors import GraphError, RequestError
-from ...graph.reading import attribute, numbers_of, signals
+from ...graph.reading import STRAIGHT, WRITTEN, attribute, numbers_of, signals, written_rounding
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
 from .dense import Dense, find_dense, said_of_coarse
@@ -211,6 +211,11 @@ def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:
         return None
     if node.op_type in VIEWS:
         return node.inputs[0]
+    written = written_rounding(value)
+    if (
+        written is not None and written[1].metadata_props[STRAIGHT] != WRITTEN
+    ):  # else it may be a decision: whole percents
+        return written[0]
     if not factors or node.op_type not in ("Mul", "Div"):
         return None
     data = signals(node)

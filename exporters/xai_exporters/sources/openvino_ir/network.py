@@ -20,10 +20,10 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ...errors import SourceError
 from ...passes.expansion import expansion
-from ...passes.int8_input import CodedInput, coded_input, of_file, to_codes
+from ...passes.int8_input import coded_input, of_file, to_codes
 from ...request import Request
 from ..source_file import NOTHING, Further, TrainedNetwork
-from ..standard_form import in_standard_form, normalises
+from ..standard_form import in_standard_form
 from ..stated import Stated
 from . import child, first_steps, model_info, parent
 from .given import Given
@@ -69,7 +69,7 @@ def load(
     more = [str(constants_limit(given.size)), ",".join(map(str, request.input_shape or ())), *request.input]
     model, said = _translated(given, more)
     coded = of_file(model, codes) or coded_input(model)
-    network = in_standard_form(model, given.format, normalises(request) or _are_others(coded, stated, request), coded)
+    network = in_standard_form(model, given.format, request, stated, coded)
     floats = network.proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     outputs = [str(output) for output in said["outputs"]]
     signed = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT8
@@ -108,19 +108,6 @@ def load(
         ),
         first,
     )
-
-
-def _are_others(coded: CodedInput | None, stated: Stated | None, request: Request) -> bool:
-    """Whether the codes of pixels, normalised as is stated, are others than pixels (of int8: less 128) by more than one."""
-    if coded is None or stated is None or request.preprocess is not None:
-        return False
-    pixels = np.arange(256.0)
-    own = pixels - 128 if coded.signed else pixels
-    fields = stated.fields
-    numbers = [
-        coded.codes((pixels * fields["scale"] - m) / s) for m, s in zip(fields["mean"], fields["std"], strict=True)
-    ]
-    return any(np.abs(codes.astype(np.float64) - own).max() > 1 for codes in numbers)
 
 
 def _left_out(said: dict[str, Any]) -> list[str]:
