@@ -92,26 +92,23 @@ def in_standard_form(
         ValueError, KeyError, TypeError, IndexError: Data does not fit its shape; the onnx package raises these.
     """
     model = upgrade_old(model)
-    model = state_zero_points(model) or model
-    model = widen_scales(model) or model
     elsewhere = not_computed_here(model)
     if elsewhere:
         model = in_standard_operators(model)
     quantisers = foreign_quantisers(model)
     if quantisers:
         model = to_standard_quantisers(to_common_opset(model))
-    unknown = (*elsewhere, *quantisers)
-    notes = (_NOT_COMPARED.format(operators=", ".join(unknown)),) if unknown else ()
+    notes = _not_compared(*elsewhere, *quantisers)
     original = model
-    codes = to_common_codes(model)
-    model = codes or model
+    model = state_zero_points(model) or model
+    wide = widen_scales(model)
+    codes = to_common_codes(wide or model)
+    model = codes or wide or model
     coded = coded or coded_input(model)
-    floats = coded is not None and request is not None and (normalises(request) or _are_others(coded, stated, request))
-    as_floats = to_floats(model, coded) if floats and coded is not None else None
+    as_floats = _with_floats(model, coded, request, stated)
     pixels = to_pixels(model) if as_floats is None else None
     if coded is not None and as_floats is None and not _are_pixels(*coded.ends):
-        low, high = coded.ends
-        notes = (*notes, _CODED.format(low=low, high=high))
+        notes += (_CODED.format(low=coded.ends[0], high=coded.ends[1]),)
     model = as_floats or pixels or model
     qdq = to_qdq(model)
     changes = (
@@ -124,19 +121,31 @@ def in_standard_form(
     kind = ", ".join([kind, *(what for what, done in changes if done)])
     if model is original and qdq is None:
         return TrainedNetwork(model, kind, notes=notes)
-    if as_floats is not None and coded is not None:
-        given: Callable[[NDArray[Any]], NDArray[Any]] = coded.codes
-    else:
-        given = to_codes if pixels is not None else np.asarray
+    given = (
+        coded.codes if as_floats is not None and coded is not None else to_codes if pixels is not None else np.asarray
+    )
     return TrainedNetwork(
         to_common_opset(model if qdq is None else qdq.model),  # QuantizeLinear has an axis from opset 13 on
         kind,
         reference=_Original(original, given, qdq),
         framework="the file as it was",
         same_runtime=True,
-        tolerance=_tolerance(qdq, codes is not None and not only_weights(original)),
+        tolerance=_tolerance(qdq, (codes or wide) is not None and not only_weights(original)),
         notes=notes,
     )
+
+
+def _not_compared(*operators: str) -> tuple[str, ...]:
+    return (_NOT_COMPARED.format(operators=", ".join(operators)),) if operators else ()
+
+
+def _with_floats(
+    model: onnx.ModelProto, coded: CodedInput | None, request: Request | None, stated: Stated | None
+) -> onnx.ModelProto | None:
+    """The model with images of floats, if its input is coded and the request or the file normalises them; else None."""
+    if coded is None or request is None or not (normalises(request) or _are_others(coded, stated, request)):
+        return None
+    return to_floats(model, coded)
 
 
 def _tolerance(qdq: InQdq | None, other_codes: bool) -> float | None:
