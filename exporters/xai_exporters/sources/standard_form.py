@@ -91,13 +91,7 @@ def in_standard_form(
         GraphError: An operator of an opset below 7 can't be converted.
         ValueError, KeyError, TypeError, IndexError: Data does not fit its shape; the onnx package raises these.
     """
-    model = upgrade_old(model)
-    elsewhere = not_computed_here(model)
-    if elsewhere:
-        model = in_standard_operators(model)
-    quantisers = foreign_quantisers(model)
-    if quantisers:
-        model = to_standard_quantisers(to_common_opset(model))
+    model, elsewhere, quantisers = _in_known_operators(upgrade_old(model))
     notes = _not_compared(*elsewhere, *quantisers)
     original = model
     model = state_zero_points(model) or model
@@ -133,6 +127,17 @@ def in_standard_form(
         tolerance=_tolerance(qdq, (codes or wide) is not None and not only_weights(original)),
         notes=notes,
     )
+
+
+def _in_known_operators(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...], tuple[str, ...]]:
+    """The model without operators that ONNX Runtime does not compute here and without foreign quantisers, and their names."""
+    elsewhere = not_computed_here(model)
+    if elsewhere:
+        model = in_standard_operators(model)
+    quantisers = foreign_quantisers(model)
+    if quantisers:
+        model = to_standard_quantisers(to_common_opset(model))
+    return model, tuple(elsewhere), quantisers
 
 
 def _not_compared(*operators: str) -> tuple[str, ...]:
