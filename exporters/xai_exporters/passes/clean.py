@@ -22,7 +22,7 @@ from ..graph.writing import name_outputs
 from .antialiased import write_antialiased
 from .bounded import require_bounded
 from .bounded_choices import bound_choices
-from .clipped_pooling import clip_poolings
+from .clipped_pooling import clip_channel_windows, clip_poolings
 from .control_flow import resolve_control_flow
 from .counted_gather import reduce_counted_gathers
 from .decompose import decompose
@@ -251,6 +251,7 @@ def _reduced(model: ir.Model, shapes: Measured) -> Measured:
         common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
         _forget_shapes(model.graph)
     clip_poolings(model, shapes)
+    clip_channel_windows(model, shapes)
     state_padding(model, shapes)
     write_single_cell_weights(model, shapes)
     return shapes

@@ -88,3 +88,19 @@ def _replace(
     result, label = nodes[-1].outputs[0], str(y.name)
     ir.convenience.replace_nodes_and_values(emit.graph, node, [node], nodes, [y], [result])
     result.name = label
+
+
+def clip_channel_windows(model: ir.Model, shapes: Measured) -> None:
+    """Let an LRN's window reach no further than there are channels, in place: what lies beyond them counts as 0.
+
+    y = x / (bias + alpha / size sum(x^2))^beta; with 2 C - 1 channels in the window every sum is that of all, and alpha is scaled
+    by as much as size. ONNX Runtime takes memory for the window, however few channels there are.
+    """
+    for node in model.graph:
+        channels = shapes.dims(node.inputs[0])[1] if node.op_type == "LRN" and node.inputs[0] is not None else None
+        size = int(attribute(node, "size", 1))
+        if channels is None or size <= 2 * channels - 1:
+            continue
+        most = 2 * channels - 1
+        node.attributes["size"] = ir.AttrInt64("size", most)
+        node.attributes["alpha"] = ir.AttrFloat32("alpha", attribute(node, "alpha", 1e-4) * most / size)

@@ -1,8 +1,9 @@
 """State the padding of a pooling whose size shape inference does not get right.
 
 With `ceil_mode` a last window that would begin in the padding is left out; ONNX's shape inference up to opset 21 counts it. A graph
-that compares the pooling with its input is then refused by ONNX Runtime. MaxPool and LpPool ignore what is in the padding, so for
-them stated padding without `ceil_mode` is the same.
+that compares the pooling with its input is then refused by ONNX Runtime. MaxPool, LpPool and AveragePool without
+`count_include_pad` ignore what is in the padding, so for them stated padding without `ceil_mode` is the same. With it, AveragePool
+counts stated padding and not what ceil_mode adds; it is rewritten if no window needs that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from ..graph.reading import attribute
 def state_padding(model: ir.Model, shapes: Measured) -> None:
     """Change attributes in place where the sizes differ; results keep their values."""
     for node in model.graph:
-        if node.op_type in ("MaxPool", "LpPool") and node.domain == "" and attribute(node, "ceil_mode", 0):
+        if (
+            node.op_type in ("AveragePool", "LpPool", "MaxPool")
+            and node.domain == ""
+            and attribute(node, "ceil_mode", 0)
+        ):
             _state(node, shapes)
 
 
@@ -32,7 +37,8 @@ def _state(node: ir.Node, shapes: Measured) -> None:
     auto = str(attribute(node, "auto_pad", "NOTSET"))
     if auto.startswith("SAME") and max(dilations) > 1:
         return  # runtimes pad it differently
-    differs = False
+    differs, exact = False, True
+    own = list(pads)
     for axis, (size, windows) in enumerate(zip(source, result, strict=True)):
         if size is None or windows is None:
             return
@@ -44,7 +50,10 @@ def _state(node: ir.Node, shapes: Measured) -> None:
         else:
             inferred = -(-(size + pads[axis] + pads[rank + axis] - span) // stride) + 1
         pads[rank + axis] = max(reach - pads[axis], 0)
+        exact = exact and windows == (size + own[axis] + own[rank + axis] - span) // stride + 1
         differs = differs or inferred != windows or auto.startswith("SAME")
+    if attribute(node, "count_include_pad", 0):
+        pads, differs = own, differs and exact and auto == "NOTSET"
     if differs:
         del node.attributes["ceil_mode"]
         node.attributes.pop("auto_pad", None)

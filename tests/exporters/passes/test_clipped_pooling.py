@@ -89,3 +89,20 @@ def test_a_file_without_element_types() -> None:
     model.graph.node[1].input[0] = "positive"
     got = ir.to_proto(clean(model, None).model).SerializeToString()
     close(onnxruntime(got, {"image": IMAGES})["y"], -IMAGES.sum((2, 3), keepdims=True) / 81)
+
+
+@pytest.mark.parametrize("size", [3, 5, 2001])
+def test_a_window_of_channels(size: int) -> None:
+    """LRN over more channels than there are: the sum is that of all."""
+    node = helper.make_node("LRN", ["image"], ["y"], size=size, alpha=0.7, beta=0.6, bias=1.5)
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", 2, *SIZE])
+    graph = helper.make_graph([node], "g", [image], [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)])
+    source = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    [kept] = clean(source, None).graph
+    assert kept.attributes["size"].as_int() == 3
+    again = ir.to_proto(ir.Model(clean(source, None).graph, ir_version=8))
+    got = onnxruntime(again.SerializeToString(), {"image": IMAGES})["y"]
+    squares = IMAGES.astype(np.float64) ** 2
+    below, above = (size - 1) // 2, -(-(size - 1) // 2)
+    sums = np.stack([squares[:, max(c - below, 0) : c + above + 1].sum(1) for c in range(2)], axis=1)
+    close(got, IMAGES / (1.5 + 0.7 / size * sums) ** 0.6, 1e-6)

@@ -26,6 +26,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "MaxPool",
         {"kernel_shape": [2, 2], "strides": [3, 4], "dilations": [2, 1], "ceil_mode": 1, "pads": [1, 1, 1, 1]},
     ),
+    "a mean": ("AveragePool", {**LEFT_OUT, "strides": [3, 3]}),
+    "a mean beyond the end": (
+        "AveragePool",
+        {"kernel_shape": [3, 2], "strides": [2, 3], "ceil_mode": 1, "pads": [0, 1, 1, 1]},
+    ),
+    "a mean that counts": (
+        "AveragePool",
+        {**LEFT_OUT, "strides": [3, 3], "pads": [1, 0, 1, 0], "count_include_pad": 1},
+    ),
     "norm": ("LpPool", {"kernel_shape": [2, 2], "strides": [3, 3], "ceil_mode": 1, "auto_pad": "SAME_LOWER"}),
 }
 
