@@ -13,6 +13,7 @@ from ..format.bundle import Input
 from ..images.read import InMemory
 from ..preprocess import read_pixels
 from .limits import Limits
+from .nested import as_array
 from .refusals import BAD_REQUEST, TOO_LARGE, Refusal
 
 KINDS = {
@@ -75,7 +76,7 @@ def from_numbers(nested: object, spec: Input, name: str) -> NDArray[Any]:
     """Nested lists of numbers -> floats as the network takes them, or 8-bit pixels for a network of 8-bit pixels.
 
     Raises:
-        Refusal: They have another shape, or are no numbers.
+        Refusal: They have another shape, are no numbers, or one is too large for float32.
     """
     array = array_of(nested, name)
     if spec.dtype == "uint8":
@@ -86,6 +87,8 @@ def from_numbers(nested: object, spec: Input, name: str) -> NDArray[Any]:
             f"{name}: numbers are taken as preprocessed, {list(spec.image_shape)} ({spec.layout[1:]}), not {list(array.shape)}; "
             'send a picture as {"b64": "..."}',
         )
+    if np.abs(array).max() > np.finfo(np.float32).max:
+        raise Refusal(BAD_REQUEST, f"{name}: a number is too large for float32")
     return array.astype(np.float32)
 
 
@@ -97,18 +100,12 @@ def array_of(nested: object, name: str) -> NDArray[Any]:
     """
     if not isinstance(nested, list):
         raise Refusal(BAD_REQUEST, f"{name}: takes nested lists of numbers, not {_called(nested)}")
-    try:
-        array = np.array(nested)
-    except (ValueError, OverflowError):
-        raise Refusal(
-            BAD_REQUEST, f"{name}: the lists differ in length, or hold something other than numbers"
-        ) from None
-    if array.dtype.kind not in "buif" or array.size == 0:
-        raise Refusal(
-            BAD_REQUEST, f"{name}: takes numbers, not {'nothing' if array.size == 0 else 'texts and objects'}"
-        )
-    with np.errstate(over="ignore"):
-        return array.astype(np.float64)
+    array = as_array(nested)
+    if array is None:
+        raise Refusal(BAD_REQUEST, f"{name}: the lists differ in length, or hold something other than numbers")
+    if array.size == 0:
+        raise Refusal(BAD_REQUEST, f"{name}: takes numbers, not nothing")
+    return array.astype(np.float64)
 
 
 def as_pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:

@@ -29,6 +29,7 @@ from ..targets import Box, Contrast, Like, Not, Region, read
 from ..targets.one_class import written_class
 from ..targets.places import as_mask
 from .limits import Limits
+from .nested import as_array
 from .pictures import decoded, from_base64
 
 _BOX = {"class", "number", "near", "part"}
@@ -128,10 +129,7 @@ def _bytes(written: Mapping[str, Any], name: str) -> bytes:
 
 
 def _floats(written: list[Any], needed: str, rank: int | None = 1) -> np.ndarray[Any, Any]:
-    try:
-        numbers = np.array(written)
-    except (ValueError, OverflowError):
-        numbers = np.array("?")
-    if numbers.dtype.kind not in "uif" or numbers.size == 0 or (rank is not None and numbers.ndim != rank):
+    numbers = as_array(written)
+    if numbers is None or numbers.dtype.kind == "b" or numbers.size == 0 or rank not in (None, numbers.ndim):
         raise TargetError(needed)
     return numbers.astype(np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .json_text import dumps, loads
+from .nested import as_array
 from .pictures import KINDS, from_base64
 from .refusals import BAD_REQUEST, Refusal
 from .v2 import ANSWER, Tensor, asked_for, from_bytes, shaped
@@ -120,13 +121,10 @@ def _from_json(name: str, written: Mapping[str, Any]) -> Tensor:
         if len(texts) != count or not all(isinstance(one, str) for one in texts):
             raise Refusal(BAD_REQUEST, f"{name}: BYTES {sizes} in JSON are {count} texts: image files as base64")
         return Tensor(name, kind, sizes, [from_base64(one, f"{name} {i}") for i, one in enumerate(texts)])
-    try:
-        array = np.array(data)
-    except (ValueError, OverflowError):
-        array = np.array("?")
+    array = as_array(data)
     wanted = np.dtype(KINDS[kind])
-    if array.dtype.kind not in "buif" or array.size != count:
-        held = f"{array.size} numbers" if array.dtype.kind in "buif" else "something other than numbers"
+    if array is None or array.size != count:
+        held = "something other than numbers" if array is None else f"{array.size} numbers"
         raise Refusal(BAD_REQUEST, f"{name}: {kind} {sizes} takes {count} numbers; data holds {held}")
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(wanted)
