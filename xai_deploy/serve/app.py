@@ -197,10 +197,15 @@ async def _body(request: Request, limit: int) -> bytes:
         Refusal: It is too large, too slow, or breaks off.
     """
     announced = request.headers.get("content-length", "0")
-    too_large = Refusal(TOO_LARGE, f"the body is larger than {limit} bytes; send fewer or smaller images")
+
+    def too_large() -> (
+        Refusal
+    ):  # a local Refusal would keep this frame, and with it the body, until a garbage collection
+        return Refusal(TOO_LARGE, f"the body is larger than {limit} bytes; send fewer or smaller images")
+
     size = int(announced) if announced.isdecimal() else _DRAINED * limit + 1
     if size > _DRAINED * limit or (size > limit and "expect" in request.headers):  # it waits before it sends
-        raise too_large
+        raise too_large()
     parts, refused, size = [], size > limit, 0
     try:
         async with asyncio.timeout(SLOW):
@@ -208,15 +213,15 @@ async def _body(request: Request, limit: int) -> bytes:
                 size += len(part)
                 refused = refused or size > limit
                 if size > _DRAINED * limit:
-                    raise too_large
+                    raise too_large()
                 if not refused:
                     parts.append(part)
     except TimeoutError:
-        raise too_large if refused else Refusal(SLOW_BODY, f"the body did not arrive within {SLOW:g} s") from None
+        raise too_large() if refused else Refusal(SLOW_BODY, f"the body did not arrive within {SLOW:g} s") from None
     except ClientDisconnect:
         raise Refusal(BAD_REQUEST, "the connection broke off") from None
     if refused:
-        raise too_large
+        raise too_large()
     return b"".join(parts)
 
 

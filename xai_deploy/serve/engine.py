@@ -24,7 +24,7 @@ from ..foundation.options import title_of
 from .asked import Asked
 from .limits import Limits
 from .priority import give_way
-from .refusals import BAD_REQUEST, NOT_READY, TOO_MANY, Refusal
+from .refusals import BAD_REQUEST, NOT_READY, TOO_MANY, Refusal, forget_frames
 from .versions import MARGIN, PREDICTION, Version
 from .work import Result, run
 
@@ -229,24 +229,29 @@ class Engine:
 
     def _work(self) -> None:
         give_way()
-        while True:
+        while self._next_batch():
+            pass  # no batch is named here: the thread would keep the last one while it waits
+
+    def _next_batch(self) -> bool:
+        """Run the batch that is next; False: the server stops, and none is left."""
+        with self._changed:
+            self._refuse_late()
+            while not self._waiting and not self._stopping:
+                self._changed.wait()
+            if not self._waiting:
+                return False
+            self._wait_for_mates()
+            batch = self._running = self._taken()
+            now = time.monotonic()
+            for job in batch:
+                job.began = now
+        try:
+            self._answer(batch)
+        finally:
             with self._changed:
-                self._refuse_late()
-                while not self._waiting and not self._stopping:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                self._wait_for_mates()
-                batch = self._running = self._taken()
-                now = time.monotonic()
-                for job in batch:
-                    job.began = now
-            try:
-                self._answer(batch)
-            finally:
-                with self._changed:
-                    self._running = []
-                    self._held -= sum(job.asked.held for job in batch)
+                self._running = []
+                self._held -= sum(job.asked.held for job in batch)
+        return True
 
     def _refuse_late(self) -> None:
         """Refuse what waits and can't be answered in time any more, even if all runs take just what they took last."""
@@ -302,6 +307,7 @@ class Engine:
         try:
             results = run([job.asked for job in batch], batch[0].version, batch[0].alone)
         except (InputError, MethodError, NonFiniteOutputError) as error:
+            forget_frames(error)
             if len(batch) == 1:
                 batch[0].result.set_exception(error)
                 return

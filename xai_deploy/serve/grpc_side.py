@@ -17,7 +17,7 @@ from . import grpc_messages, v2, v2_json
 from .asked import Whole
 from .limits import MIB, SLOW
 from .pictures import KINDS
-from .refusals import BAD_REQUEST, BROKEN, SLOW_BODY, TOO_LARGE, Refusal
+from .refusals import BAD_REQUEST, BROKEN, SLOW_BODY, TOO_LARGE, Refusal, forget_frames
 from .service import Service, Track
 from .versions import Version
 from .work import Result
@@ -96,13 +96,11 @@ class GrpcSide:
             try:
                 return bytes(await own(messages, context))
             except Refusal as error:
-                refused = error
+                forget_frames(error)  # they hold the message
+                await _abort(context, error)
             except Exception as error:  # a bug
                 log.error("%s: unexpected %s: %s", name, type(error).__name__, error, exc_info=error)
-                refused = Refusal(BROKEN, f"unexpected {type(error).__name__}; the server's log says more")
-            if refused.retry_after is not None:
-                context.set_trailing_metadata((("retry-after", str(refused.retry_after)),))
-            await context.abort(_CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.line)
+                await _abort(context, Refusal(BROKEN, f"unexpected {type(error).__name__}; the server's log says more"))
             raise AssertionError  # abort raises
 
         return grpc.stream_unary_rpc_method_handler(call)
@@ -211,6 +209,12 @@ class GrpcSide:
             response.raw_output_contents.append(v2_json.to_bytes(tensor))
         written: bytes = response.SerializeToString()
         return written
+
+
+async def _abort(context: Any, refused: Refusal) -> None:
+    if refused.retry_after is not None:
+        context.set_trailing_metadata((("retry-after", str(refused.retry_after)),))
+    await context.abort(_CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.line)
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,17 @@ class Refusal(Exception):
         self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error and of those that it came from.
+
+    A job holds its error, and the error's frames hold the job: what a refused request sent would stay in memory until a garbage
+    collection finds the circle.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
 def refusal(error: BaseException) -> Refusal:
     """The refusal that an error of the library means to a client.
 

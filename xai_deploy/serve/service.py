@@ -19,7 +19,7 @@ from .asked import Whole
 from .engine import Engine, Job, Ran
 from .limits import Limits
 from .metrics import Metrics
-from .refusals import BROKEN, NOT_READY, Refusal, refusal
+from .refusals import BROKEN, NOT_READY, Refusal, forget_frames, refusal
 from .spans import Spans
 from .versions import PREDICTION, Models, Version
 from .work import Result, shares_a_batch
@@ -99,6 +99,29 @@ class Service:
         Raises:
             Refusal: It is not answered.
         """
+        try:
+            return await self._answer(name, number, read, write, track)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            raise self._refusal(name, error) from None
+
+    def _refusal(self, name: str, error: BaseException) -> Refusal:
+        """The refusal that an error means. What is not to be told a client is logged."""
+        refused = refusal(error)
+        if refused.status == BROKEN:
+            log.error("%s: %s: %s", name, type(error).__name__, error, exc_info=log.isEnabledFor(logging.INFO))
+        forget_frames(error)
+        return refused
+
+    async def _answer(
+        self,
+        name: str,
+        number: str | None,
+        read: Callable[[Version], Whole],
+        write: Callable[[Version, Whole, Result], T],
+        track: Track,
+    ) -> T:
         loop = asyncio.get_running_loop()
         version = self.models.enter(name, number)
         track.model = name
@@ -114,13 +137,6 @@ class Service:
             )
             self.engine.sent(job)
             return told
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            refused = refusal(error)
-            if refused.status == BROKEN:
-                log.error("%s: %s: %s", name, type(error).__name__, error, exc_info=log.isEnabledFor(logging.INFO))
-            raise refused from None
         finally:
             version.leave()
 

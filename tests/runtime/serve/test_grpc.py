@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from xai_deploy.serve.asked import Asked
 
 from .. import tiny
 from .conftest import Running, Start
+from .test_refused_memory import left
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
@@ -258,3 +261,19 @@ def test_a_bug_is_one_line(speak: Callable[..., Speaking], monkeypatch: pytest.M
     monkeypatch.setattr(one.running.service.models, "enter", lambda *_: 1 / 0)
     line = one.refused("INTERNAL", pb.ModelMetadataRequest(name="net").SerializeToString(), "ModelMetadata")
     assert line == "unexpected ZeroDivisionError; the server's log says more"
+
+
+def test_messages_of_refused_requests_do_not_pile_up(speak: Callable[..., Speaking]) -> None:
+    """Without a garbage collection, which finds circles only."""
+    one, asked = speak(), message(explain=True, target="zebra")
+    one.refused("INVALID_ARGUMENT", asked)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            one.refused("INVALID_ARGUMENT", asked)
+        assert one.idle()
+        frames = [frame.f_code.co_name for frame in left(FrameType)]
+        assert not {"_infer", "_parsed", "_read"} & set(frames)  # they hold messages
+    finally:
+        gc.enable()
