@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from .probabilities import has_probabilities, probabilities
 from .version import __version__
 
 BEST = 5  # how many classes a prediction lists
+_MARK = 80  # characters of a title in a file name
 _ERRORS = ("gap", "relative_error", "standard_error")
 
 
@@ -90,9 +92,17 @@ class Answer:
 
     @property
     def mark(self) -> str:
-        """What is explained, in a file name: "281", "281-vs-207" or "not-281"."""
+        """What is explained, in a file name: "281", "281-vs-207" or "not-281"; "road-all" for a title.
+
+        A title that has other letters than A to Z, or is too long for a name, ends in a part of its digest: it would be lost.
+        Titles that differ in their spaces and punctuation may have one mark.
+        """
         if self.title is not None:
-            return re.sub(r"[^A-Za-z0-9.,=-]+", "-", self.title).strip("-.")[:80]
+            safe = re.sub(r"[^A-Za-z0-9.,=-]+", "-", self.title).strip("-.")
+            if self.title.isascii() and len(safe) <= _MARK:
+                return safe
+            digest = hashlib.sha256(self.title.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            return f"{safe[: _MARK - len(digest) - 1]}-{digest}".lstrip("-")
         against = "" if self.versus is None else f"-vs-{self.versus}"
         return f"{'not-' if self.sign < 0 else ''}{self.target}{against}"
 
@@ -241,16 +251,16 @@ def predicted(
         explainer: The explainer that made the explanation.
         explanation: An explanation of N images.
         image: The image's index among them.
-        answers: All answers about that image; they name the numbers.
+        answers: All answers about that image, by method, then target; the first method's name the numbers.
     """
     if explainer.network.kind == "rows":
         return detected(explainer, explanation.detections[image][:BEST])
     if explainer.network.kind != "vector":
         return prediction(explainer, explanation.logits[image], _shares(explanation, image))
-    rows = {answer.caption: answer for answer in answers}
+    # not by caption: references in several folders may have one file name
+    first = [one for one in answers if (one.method, one.options) == (answers[0].method, answers[0].options)]
     return [
-        {"class": None, "label": caption, "probability": None, "logit": None, "value": answer.score}
-        for caption, answer in rows.items()
+        {"class": None, "label": one.caption, "probability": None, "logit": None, "value": one.score} for one in first
     ]
 
 

@@ -181,20 +181,24 @@ def find_images(arguments: Iterable[str], apart: Sequence[Path] = (), recursive:
 
 def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
     """A name for the results of each image: its stem, with a number if an earlier image has the same stem."""
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
+    stems = {}
     for path in paths:
         stem = path.stem
         while len(os.fsencode(stem)) > 100:  # bytes; a file name may have 255, and the method and target follow
             stem = stem[:-1]
-        name = stem
-        number = 2
-        while name.casefold() in taken:  # some file systems ignore upper and lower case
-            name = f"{stem}-{number}"
-            number += 1
-        taken.add(name.casefold())
-        names[path] = name
-    return names
+        stems[path] = stem
+    return dict(zip(stems, numbered(stems.values()), strict=True))
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, with a number where an earlier one is equal, upper and lower case apart: some file systems ignore it."""
+    taken: dict[str, str] = {}
+    for stem in names:
+        name, number = stem, 2
+        while name.casefold() in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken[name.casefold()] = name
+    return list(taken.values())
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from .arguments import (
     at_layers,
     expand_sets,
     find_images,
+    numbered,
     parse_methods,
     read_chunks,
     unique_names,
@@ -255,9 +256,11 @@ class Explanations:
             shown = [answers.answer(self.explainer, explanation, i) for explanation in explanations]
             seen = frame_of(picture, self.input)
             photos = self._photos(path, as_photo(picture, self.input), shown)
+            asked = zip(shown, self._methods_of(shown), strict=True)
+            names = numbered(f"{self.names[path]}--{method.title}--{answer.mark}" for answer, method in asked)
             written = [
-                self._write(answer, f"{self.names[path]}--{method.title}", photos[answer.network.input.name])
-                for answer, method in zip(shown, self._methods_of(shown), strict=True)
+                self._write(answer, name, photos[answer.network.input.name])
+                for answer, name in zip(shown, names, strict=True)
             ]
             prediction = answers.predicted(self.explainer, explanations[0], i, shown)
             if self.recording is not None:
@@ -309,9 +312,8 @@ class Explanations:
             self.card.add(image, photos[self.input.name], list(zip(titles, shown, drawn, strict=True)))
         self.images.append(image)
 
-    def _write(self, answer: Answer, stem: str, photo: Pixels) -> dict[str, Any]:
+    def _write(self, answer: Answer, name: str, photo: Pixels) -> dict[str, Any]:
         """Write the two files of one answer; return its entry in the report."""
-        name = f"{stem}--{answer.mark}"
         self.results.write(name + self.drawing.suffix, self.drawing.overlay(answer, photo))
         raw = io.BytesIO()
         np.save(raw, answer.raw)
