@@ -48,6 +48,21 @@ def probabilities(logits: Floats, activation: Activation) -> Floats:
     return sigmoid(logits) if activation == "sigmoid" else softmax(logits)
 
 
+def decided(logits: NDArray[Any], own: NDArray[Any] | None) -> NDArray[np.int64]:
+    """The classes that a network predicts, [n]: those of the highest logits.
+
+    A single output is yes (1) or no (0): 1 if its probability is at least one half; without probabilities, if its logit is at
+    least 0.
+
+    Args:
+        logits: [n,classes].
+        own: The network's own probabilities, [n,classes]; None if it has none.
+    """
+    if logits.shape[1] > 1:
+        return np.asarray(logits.argmax(axis=1), np.int64)
+    return np.asarray(logits[:, 0] >= 0 if own is None else own[:, 0] >= 0.5, np.int64)
+
+
 def softmax(logits: Floats) -> Floats:
     """e^(x_i - max x) / sum_j e^(x_j - max x) over the last axis (classes); no overflow. Shape and type stay."""
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from xai_deploy import Explainer, read_image
 from xai_deploy.cli import evaluate as command
 from xai_deploy.cli import explain
 
+from . import nets
 from .conftest import Refused, Run, pictures
 from .test_ray import with_threads
 
@@ -93,6 +95,31 @@ def test_the_class_that_an_archive_gives(desk: Path, run: Run) -> None:
         (group,) = results["results"]
         assert group["figures"]["correct"]["mean"] == pytest.approx(100 * sum(right) / len(right))
         assert 0 < sum(right) < len(right)
+
+
+def test_the_answers_to_a_network_with_one_output(desk: Path, run: Run) -> None:
+    """Yes by 1 and by the label, no by 0; any other is skipped. The map is that of the output in all of them."""
+    files = sorted(pictures(desk / "set", 12).iterdir())
+    weights = nets.write(desk / "one.xai", 3, classes=1, activation="sigmoid", labels=("fault",))
+    texts, right = ("1", "0", "fault", "Fault", "2"), []
+    with tarfile.open("answers.tar", "w") as tar:
+        for number, file in enumerate(files):
+            tar.add(file, file.name)
+            Path("own").write_text(texts[number % 5])
+            tar.add("own", f"{file.stem}.cls")
+    ask = ("--metrics", "complexity", "--threads", "1", "-q")
+    run(*ask, bundles=("one.xai",), images="set", out="all")
+    run(*ask, "--labelled", bundles=("one.xai",), images="answers.tar", out="answered")
+    maps, rows = table("all"), table("answered")
+    for number, file in enumerate(files):
+        if number % 5 == 4:
+            assert rows[file.name]["target"] == ""
+            continue
+        yes = float(Explainer(weights).predict(read_image(file))[0, 0]) >= 0
+        right.append(yes == (number % 5 != 1))
+        assert rows[file.name].pop("correct") == ("100.0" if right[-1] else "0.0")
+        assert rows[file.name] == maps[file.name]
+    assert 0 < sum(right) < len(right)
 
 
 def test_the_classes_on_a_cluster(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,3 +117,24 @@ def test_a_label_in_another_place(desk: Path, run: Run) -> None:
     maps = [Explainer(f"{name}.xai").explain(pixels, target="cat").heatmap[0] for name in ("net", "mixed")]
     expected = spearmanr(maps[0].ravel(), maps[1].ravel()).statistic
     assert rows("mixed")[1]["rank-correlation"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_networks_with_one_output(desk: Path, run: Run) -> None:
+    """One says yes and one says no where its probability is below one half, also where both do in all images."""
+    pictures(desk / "many", 24)
+    for seed in range(6):
+        nets.write(desk / f"{seed}.xai", seed, classes=1, activation="sigmoid")
+    found = run("-m", "reciprocam", bundles=tuple(f"{seed}.xai" for seed in range(6)), images="many")
+    yes = {}
+    for seed in range(6):
+        logits = [
+            float(Explainer(f"{seed}.xai").predict(read_image(desk / "many" / row["image"]))[0, 0]) for row in rows("0")
+        ]
+        yes[seed] = [1 / (1 + np.exp(-one)) >= 0.5 for one in logits]
+        assert [row["predicted"] for row in rows(str(seed))] == yes[seed]
+    shares = []
+    for seed in range(1, 6):
+        [result] = [r for r in found["results"] if r["network"] == str(seed)]
+        shares.append(result["figures"]["same-prediction"]["mean"])
+        assert shares[-1] == pytest.approx(100 * np.mean(np.equal(yes[seed], yes[0])))
+    assert min(shares) < max(shares)

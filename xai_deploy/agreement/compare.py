@@ -18,7 +18,7 @@ from ..beside import Given
 from ..caveats import Gives, gives
 from ..errors import NotApplicableError, NotPredictedError
 from ..explainer import Explainer
-from ..probabilities import has_probabilities, probabilities, why_none
+from ..probabilities import decided, has_probabilities, probabilities, why_none
 from ..similarity import flat, spearman, top_overlap
 from ..targets import Settled
 from . import boxes
@@ -216,7 +216,7 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
     has_classes, shared = reference.gives in ("classes", "dense"), reference.shared and deployed.shared
     # of the reference's class in both, even if the deployed network predicts another
     differences = np.abs(reference.probabilities[rows, target] - deployed.probabilities[rows, target])
-    predicted, deployed_classes = (_predicted(each) if has_classes else None for each in (reference, deployed))
+    predicted, deployed_classes = (_decided(each) if has_classes else None for each in (reference, deployed))
     beside, counted = _other_figures(reference, deployed)
     agreements = [
         ImageAgreement(
@@ -283,13 +283,8 @@ def _other_figures(
     return {IOU: np.array([mean_iou(one) for one in counted]), **beside}, counted
 
 
-def _predicted(explained: Explained) -> NDArray[np.int64]:
-    """The predicted classes; for a single output 1 if its probability is at least one half, else 0.
-
-    Without probabilities it is 1 if the score is at least 0."""
-    if explained.logits.shape[1] == 1:
-        return np.asarray(explained.probabilities[:, 0] >= (0.5 if explained.shared else 0), dtype=np.int64)
-    return np.asarray(explained.logits.argmax(1), dtype=np.int64)
+def _decided(explained: Explained) -> NDArray[np.int64]:
+    return decided(explained.logits, explained.probabilities if explained.shared else None)
 
 
 def _defined(values: NDArray[np.float64], a: Array, b: Array) -> NDArray[np.float64]:

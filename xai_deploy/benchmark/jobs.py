@@ -22,6 +22,7 @@ from ..format.bundle import Manifest
 from ..format.guard import check_self_contained
 from ..images import InputRange
 from ..preprocess import Prepared, read_pixels
+from ..probabilities import decided, has_probabilities, probabilities
 from ..settle import rows_of
 from ..targets import Like, Target
 
@@ -115,10 +116,13 @@ class Bench:
         """
         explainer, images = self._explainer(bundle), self._batch(bundle, batch)
         outputs = self._run_model(bundle, images)
-        explained = next((o.name for o in explainer.bundle.manifest.outputs if o.kind != "other"), None)
+        manifest = explainer.bundle.manifest
+        explained = next((o for o in manifest.outputs if o.kind != "other"), None)
         if explained is not None and explainer.network.kind == "classes":
-            classes = outputs[explained].reshape(batch, -1).argmax(1)
-            if (classes != explainer.predict(images).argmax(1)).any():
+            own, logits = outputs[explained.name].reshape(batch, -1), explainer.predict(images)
+            classes = decided(own, own if explained.kind == "probabilities" else None)
+            shared = has_probabilities(manifest.activation, logits.shape[1])
+            if (classes != decided(logits, probabilities(logits, manifest.activation) if shared else None)).any():
                 log.warning("%s predicts other classes than %s; is it the same network?", self.settings.model, bundle)
 
     def _explainer(self, bundle: str) -> Explainer:

@@ -22,6 +22,7 @@ from ..methods import create as create_method
 from ..methods.across import shown
 from ..methods.method import require_roles
 from ..preprocess import Prepared, read_pixels
+from ..probabilities import decided
 from ..settle import Size
 from ..similarity import flat, spearman, top_overlap
 from ..targets import Settled, read
@@ -198,7 +199,9 @@ def measure_chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]
             wanted = Settled.join([image.settled[number] for image in images]) if images[0].settled else None
             target: Any = plan.target if wanted is None else wanted
             if plan.labelled:
-                target = [image.labelled[number] for image in images]
+                # the class of a network with one output is that output, also where it is to say no
+                single = subject.explainer.bundle.manifest.classes == 1
+                target = [0 if single else image.labelled[number] for image in images]
             explained = subject.explainer.explain_many(x, plan.methods, [target])
             if first is None:
                 compared: list[dict[str, NDArray[np.float64]]] = [{} for _ in explained]
@@ -212,11 +215,12 @@ def measure_chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]
                 case.settled = wanted
                 values: dict[str, NDArray[np.float64]] = {}
                 if plan.labelled:
-                    values[CORRECT.name] = np.where(explanation.logits.argmax(1) == explanation.target, 100.0, 0.0)
+                    given = np.array([image.labelled[number] for image in images])
+                    values[CORRECT.name] = np.where(_decided(explanation) == given, 100.0, 0.0)
                 for metric in plan.made:
                     if "randomised" not in metric.needs or subject.randomised:
                         values.update(metric.measure(case))
-                rows += _rows(plan, number, m, case, images, {**values, **beside}, explanation.diagnostics)
+                rows += _rows(plan, number, m, case, images, {**values, **beside}, explanation)
     return rows, skipped
 
 
@@ -301,7 +305,7 @@ def _compare(
     by_label = isinstance(plan.target, str)
     if not (same_classes or by_label):  # one class index then means different classes
         return [{} for _ in explained]
-    agree = np.where(explained[0].logits.argmax(1) == first[0].logits.argmax(1), 100.0, 0.0 if same_classes else np.nan)
+    agree = np.where(_decided(explained[0]) == _decided(first[0]), 100.0, 0.0 if same_classes else np.nan)
     for method, own, reference in zip(plan.methods, explained, first, strict=True):
         heat = own.heatmap
         # For images of which this network explained another class (its own prediction), explain the first network's class.
@@ -312,6 +316,11 @@ def _compare(
             heat[other] = again.heatmap
         figures.append({"same-prediction": agree, **_alike(reference.heatmap, heat)})
     return figures
+
+
+def _decided(explanation: Explanation) -> NDArray[np.int64]:
+    """The predicted classes of a classifier's images."""
+    return decided(explanation.logits, explanation.probabilities)
 
 
 def _compare_settled(
@@ -352,9 +361,10 @@ def _rows(
     case: Case,
     images: Sequence[_Read],
     values: Mapping[str, NDArray[np.float64]],
-    diagnostics: Mapping[str, Sequence[float]],
+    explanation: Explanation,
 ) -> list[Line]:
-    rows = []
+    rows, diagnostics = [], explanation.diagnostics
+    predicted = _decided(explanation) if plan.gives == "classes" else explanation.logits.argmax(axis=1)
     for i, image in enumerate(images):
         figures = {name: float(column[i]) for name, column in values.items() if column.ndim == 1}
         # Curves are drawn, not compared: 5 decimals keep the journal small.
@@ -365,7 +375,7 @@ def _rows(
                 "network": subject,
                 "method": method,
                 "target": int(case.target[i]),
-                "predicted": int(case.logits[i].argmax() if not case.found else case.target[i]),
+                "predicted": int(predicted[i] if not case.found else case.target[i]),
                 "values": _defined(figures),
                 **({"diagnostics": _defined({n: row[i] for n, row in diagnostics.items()})} if diagnostics else {}),
                 **({"curves": curves} if curves else {}),

@@ -23,7 +23,7 @@ from xai_deploy.cli import bench
 from xai_deploy.format.bundle import Graph
 from xai_deploy.methods import create
 
-from .. import tiny
+from .. import small, tiny
 from ..conftest import Bundles
 
 
@@ -191,6 +191,19 @@ def test_a_model_that_predicts_otherwise_is_told(
     model.graph.node.insert(len(model.graph.node) - 1, onnx.helper.make_node("Neg", ["logits"], ["negative"]))
     onnx.save(model, path)
     quick(net, methods=["cam"], backends=["onnxruntime"], model=path)
+    assert "predicts other classes" in caplog.text
+
+
+def test_one_output_that_answers_otherwise_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Yes in place of no: the same file is told nothing of, one with the negated logit is."""
+    net, path = small.write(tmp_path / "net.xai", classes=1, activation="Sigmoid"), tmp_path / "net.onnx"
+    quick(net, methods=["reciprocam"], backends=["onnxruntime"], model=path)
+    assert "predicts other classes" not in caplog.text
+    model = onnx.load(path)
+    model.graph.node[-1].input[0] = "negative"
+    model.graph.node.insert(len(model.graph.node) - 1, onnx.helper.make_node("Neg", ["logits"], ["negative"]))
+    onnx.save(model, path)
+    quick(net, methods=["reciprocam"], backends=["onnxruntime"], model=path)
     assert "predicts other classes" in caplog.text
 
 

@@ -44,6 +44,9 @@ def class_given(path: Path, labels: Sequence[str], classes: int) -> int:
         labels: The network's labels.
         classes: How many classes it has.
 
+    Returns:
+        The class's index; of a network with one output 1 for yes, 0 for no.
+
     Raises:
         TruthError: It gives none, or none of this network.
     """
@@ -52,11 +55,25 @@ def class_given(path: Path, labels: Sequence[str], classes: int) -> int:
         raise TruthError(
             f"{path}: has no class; --labelled takes KEY.cls or KEY.json of a tar file, or the column 'label' of a Parquet file"
         )
+    if classes == 1:
+        return _answer(path, label, labels)
     indices = classes_of(label, labels, classes)
     if len(indices) != 1:
         count = "no class" if not indices else f"{len(indices)} classes"
         raise TruthError(f"{path}: its label {quoted(str(label))} is {count} of the network, which has {classes}")
     return indices[0]
+
+
+def _answer(path: Path, label: str | int, labels: Sequence[str]) -> int:
+    """Yes (1) or no (0), as an image's label says it of the one output of a network: by its label or by the number."""
+    if isinstance(label, str) and classes_of(label, labels, 0):
+        return 1
+    number = whole(label) if isinstance(label, str) else int(label)
+    if number not in (0, 1):
+        raise TruthError(
+            f"{path}: its label {quoted(str(label))} is no answer of a network with one output, which are 1 (yes) and 0 (no)"
+        )
+    return number
 
 
 def of_class(boxes: Iterable[Box], target: int, labels: Sequence[str], classes: int) -> tuple[Box, ...]:
