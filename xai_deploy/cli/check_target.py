@@ -9,7 +9,7 @@ from ..caveats import GIVES, Gives
 from ..errors import InputError
 from ..explainer import Explainer
 from ..targets import Like, Target
-from ..targets.kinds import parse_target
+from ..targets.one_class import written_class
 
 
 def target_of(arguments: argparse.Namespace, own: Gives, explainer: Explainer | None) -> Target:
@@ -21,7 +21,7 @@ def target_of(arguments: argparse.Namespace, own: Gives, explainer: Explainer | 
     """
     if explainer is None:
         return None
-    given: list[Target] = [parse_target(text) for text in arguments.target or []]
+    given: list[Target] = [written_class(text, explainer.space) for text in arguments.target or []]
     given += [Like(reference) for reference in arguments.like or []]
     if own == "classes" and given:
         raise InputError("-t and --like: both networks explain the class that the reference predicts; leave them out")

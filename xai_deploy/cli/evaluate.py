@@ -17,7 +17,6 @@ from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import Named
 from ..foundation.printable import printable
 from ..targets import Like, One
-from ..targets.kinds import parse_target
 from . import examples, merging
 from .arguments import MethodRequest, describe_options, parse_methods, with_segments
 from .console import Parser, command, positive, silence_opencv
@@ -97,7 +96,7 @@ def _target(arguments: argparse.Namespace) -> One:
         raise InputError("give -t or --like: an evaluation explains one target")
     if arguments.like:
         return Like(arguments.like)
-    return parse_target(arguments.target) if arguments.target else None
+    return arguments.target or None
 
 
 def _bundles_and_images(arguments: argparse.Namespace) -> tuple[list[str], str]:

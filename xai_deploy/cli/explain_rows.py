@@ -38,7 +38,7 @@ from ..methods import methods as known_methods
 from ..methods.sets import default_method
 from ..targets import Like, Target
 from ..targets.box import any_part
-from ..targets.kinds import parse_target
+from ..targets.one_class import written_class
 from .arguments import Bad, at_layers, expand_sets, find_images, parse_methods, read_chunks, with_segments
 from .console import silence_opencv
 from .going_on import GoingOn
@@ -227,8 +227,6 @@ def explain_rows(arguments: argparse.Namespace) -> None:
 def _work(arguments: argparse.Namespace, threads: int | None) -> tuple[Work, Explainer]:
     """The work, and the network opened for this process; the folder follows."""
     asked = parse_methods(arguments.method or [])
-    targets: list[Target] = [parse_target(text) for text in arguments.target or []]
-    targets += [Like(reference) for reference in arguments.like or []]
     opened = partial(
         Explainer,
         backend=arguments.backend,
@@ -242,6 +240,8 @@ def _work(arguments: argparse.Namespace, threads: int | None) -> tuple[Work, Exp
     )
     explainer = opened(arguments.bundle, export=export_of(arguments, arguments.bundle, asked))
     warn_of(explainer, arguments.bundle)
+    targets: list[Target] = [written_class(text, explainer.space) for text in arguments.target or []]
+    targets += [Like(reference) for reference in arguments.like or []]
     manifests = [explainer.bundle.manifest]
     asked = asked or parse_methods([default_method(manifests[0])])
     asked = expand_sets(asked, manifests, any_part(targets, explainer.space))

@@ -29,7 +29,7 @@ from ..methods.sets import default_method
 from ..preprocess import as_photo, frame_of, read_for, read_pixels
 from ..targets import Target
 from ..targets.box import any_part
-from ..targets.kinds import parse_target
+from ..targets.one_class import written_class
 from .arguments import (
     Bad,
     MethodRequest,
@@ -82,9 +82,6 @@ class Explanations:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         asked = parse_methods(arguments.method or [])
-        self.targets: list[Target] = [parse_target(text) for text in arguments.target or []]
-        self.targets += [Like(reference) for reference in arguments.like or []]
-        self.targets = self.targets or [None]
         self.explainer = Explainer(
             arguments.bundle,
             arguments.backend,
@@ -98,6 +95,9 @@ class Explanations:
             detections=DetectionLimits(arguments.detect_score, arguments.detect_overlap),
             trusted_key=arguments.trusted_key,
         )
+        self.targets: list[Target] = [written_class(text, self.explainer.space) for text in arguments.target or []]
+        self.targets += [Like(reference) for reference in arguments.like or []]
+        self.targets = self.targets or [None]
         asked = asked or parse_methods([default_method(self.explainer.bundle.manifest)])
         self.input = self.explainer.bundle.manifest.input
         manifests = [self.explainer.bundle.manifest]

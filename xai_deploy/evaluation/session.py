@@ -26,6 +26,7 @@ from ..foundation.printable import printable
 from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange
 from ..targets import One
+from ..targets.one_class import written_class
 from . import dataset, report, summary, tables
 from .metrics import Column
 from .metrics import metrics as known_metrics
@@ -183,6 +184,8 @@ def evaluate(
     own = require_same([subject.explainer for subject in subjects], [subject.name for subject in subjects])
     asked = choose_metrics(metrics, boxes is not None, masks is not None, own)
     asked = without_randomised(metrics, asked, masks is not None, subjects)
+    if isinstance(target, str) and not any(subject.explainer.space.is_label(target) for subject in subjects):
+        target = written_class(target, subjects[0].explainer.space)  # an index: the same class in all of them
     if not isinstance(target, str):
         warn_of_classes(subjects)
     root = path_of(images, "the images' folder", ImageFileError)

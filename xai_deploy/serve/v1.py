@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..targets.kinds import parse_target
 from .asked import Asked, Whole
 from .engine import deadline_of
 from .json_text import loads
@@ -174,8 +173,6 @@ def _of_query(query: Mapping[str, str], explain: bool) -> dict[str, Any]:
     parameters: dict[str, Any] = {key: value for key, value in query.items() if key in names or not explain}
     if explain:
         parameters["options"] = {key: value for key, value in query.items() if key not in names}
-        if "target" in parameters:
-            parameters["target"] = parse_target(parameters["target"])
     if "timeout_ms" in parameters:
         try:
             parameters["timeout_ms"] = float(parameters["timeout_ms"])

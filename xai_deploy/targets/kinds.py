@@ -6,7 +6,6 @@ caller may write for it, checks that before the network runs, and gives the seed
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -38,13 +37,8 @@ Target: TypeAlias = One | Sequence[One] | NDArray[np.integer] | NDArray[np.float
 class. "top3" gives the three best classes, one target each. Floats [classes] or [N,classes] are weights:
 s = sum_c weight_c * logit_c.
 
-A text that is a label always means that label. A and B are labels, or else indices.
+A text that is a label always means that label; any other integer as a text is an index. So it is for A and B.
 """
-
-
-def parse_target(text: str) -> int | str:
-    """A class index if the text is an integer; any other text (a label, "topK", "A vs B") stays as it is."""
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text  # 18 digits always fit into int64
 
 
 @dataclass(frozen=True)

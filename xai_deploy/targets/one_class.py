@@ -75,6 +75,8 @@ def class_index(written: object, space: ScoreSpace) -> int:
     Raises:
         TargetError: There is no such class or label, several classes have the label, or it is neither an index nor a text.
     """
+    if isinstance(written, str) and names_class(written, space) and not space.is_label(written):
+        written = int(written.removeprefix("#"))
     if space.kind == "vector" and (written is None or (isinstance(written, int) and written == PREDICTED)):
         if space.classes > 1:
             raise TargetError(
@@ -87,8 +89,6 @@ def class_index(written: object, space: ScoreSpace) -> int:
                 )
             )
         return 0
-    if isinstance(written, str) and (numbered := _NUMBERED.fullmatch(written)) and not space.is_label(written):
-        written = int(numbered[1])
     if written is None:
         return PREDICTED
     if isinstance(written, (int, np.integer)) and not isinstance(written, bool):  # a bool is an int in Python
@@ -117,7 +117,7 @@ def names_class(text: str, space: ScoreSpace) -> bool:
 
 
 def written_class(text: str, space: ScoreSpace) -> int | str:
-    """A class as it stands within a text: an index as an integer, anything else as it is. A label goes before an index."""
+    """A text that may be a class: an index as an integer, anything else as it is. A label goes before an index."""
     return int(text) if _INDEX.fullmatch(text) and not space.is_label(text) else text
 
 

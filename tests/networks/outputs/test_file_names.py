@@ -14,6 +14,7 @@ from xai_exporters import Request, export
 from xai_deploy import Explainer, Finer, Region, read_image, write_image
 from xai_deploy.answer import answer
 from xai_deploy.cli import explain
+from xai_deploy.targets import Target
 
 from .nets import SIZE
 
@@ -91,7 +92,7 @@ def test_marks_of_titles_in_other_letters(here: Path, labelled: Path) -> None:
     """A class against the most similar ones, in Python: the mark of every title is its own, and fit for every file system."""
     explainer = Explainer(labelled)
     texts = ["not 도로@all", "도로@all vs 하늘", "하늘@all vs 도로", "도로@all", "하늘@all"]
-    targets = [Finer(Region("도로", "all"), 3), Finer(Region("하늘", "all"), 3), *texts]
+    targets: list[Target] = [Finer(Region("도로", "all"), 3), Finer(Region("하늘", "all"), 3), *texts]
     found = explainer.explain_many(read_image(PHOTO), ["reciprocam"], targets)
     marks = [answer(explainer, one).mark for one in found]
     assert len(set(marks)) == len(marks)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from xai_deploy.cli.arguments import MethodRequest, parse_methods, unique_names
-from xai_deploy.targets.kinds import parse_target
 
 
 def test_parse_methods() -> None:
@@ -31,10 +28,3 @@ def test_names_are_cut_by_bytes() -> None:
         name = unique_names([Path(f"{letter * 80}.png")])[Path(f"{letter * 80}.png")]
         assert set(name) == {letter}
         assert len(os.fsencode(name)) <= 100
-
-
-@pytest.mark.parametrize(
-    ("text", "target"), [("3", 3), ("-1", -1), ("0_3", "0_3"), (" 3", " 3"), ("٣", "٣"), ("+3", "+3"), ("", "")]
-)
-def test_parse_target(text: str, target: int | str) -> None:
-    assert parse_target(text) == target
