@@ -34,15 +34,17 @@ _ONE_BY_ONE = {
 """Operators that leave every value at its place; a Softmax reads the classes, or the anchors, of one cell."""
 
 
-def find_grids(clean: CleanGraph, scores: ir.Value) -> tuple[Grid, ...]:
+def find_grids(clean: CleanGraph, scores: ir.Value, axis: int = 1, start: int = 0) -> tuple[Grid, ...]:
     """The grids of the levels whose cells the rows are, in the rows' order; none if they are no cells.
 
     Args:
         clean: The network.
-        scores: The rows' scores [N,classes,rows].
+        scores: The rows' scores [N,classes,rows] or [N,rows,classes].
+        axis: Their axis of classes, counted with the batch.
+        start: The first entry along it that is a score.
     """
     walk = _Walk(clean)
-    cells = walk.cells(scores)[0]
+    cells = np.moveaxis(walk.cells(scores)[0], axis - 1, 0)[start:]
     line = cells[0]
     if (cells != line).any() or (line == _UNKNOWN).any():
         return ()

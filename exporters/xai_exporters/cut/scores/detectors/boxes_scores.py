@@ -16,10 +16,12 @@ import onnx_ir as ir
 
 from xai_deploy.format.rows import Rows
 
+from ....errors import GraphError
 from ....graph.emit import Ops
 from ....graph.stated_boxes import stated_background
+from ..grids import find_grids
 from .detector import Detector, Floats, Outputs, decoders, is_fraction
-from .forms import form_of, top_first
+from .forms import form_of, form_of_cells, top_first
 from .reading import before, entries_first
 
 
@@ -117,8 +119,20 @@ class Pair:
         if form is None:
             return None
         unit: Literal["pixels", "fractions"] = "fractions" if is_fraction(boxes[..., :2]) else "pixels"
+        told = None
+        if form == "centre":  # so are distances to the sides, and corners that are clipped to the image
+            grids = find_grids(given.clean, self.scores, self.scores_axis)
+            told = form_of_cells(boxes, grids, given.size if unit == "pixels" else (1, 1))
+            if told == "neither":
+                self._refuse(given)
+                return None
+            form = told or form
 
-        swapped = form == "corners" and top_first(str(self.boxes.name), given.clean.model, unit == "fractions")
+        swapped = (
+            form == "corners"
+            and told is None
+            and top_first(str(self.boxes.name), given.clean.model, unit == "fractions")
+        )
 
         def pieces(op: Ops) -> Sequence[ir.Value]:
             corners = entries_first(op, self.boxes, self.boxes_axis)
@@ -128,12 +142,24 @@ class Pair:
 
         rows = Rows(name, self.classes, form, unit, background, suppress=suppress)
         order = "top, left, bottom, right" if swapped else "left, top, right, bottom"
+        read = (order, "the order") if form == "corners" else ("centre x, centre y, width, height", "that they are")
         note = (
-            f"The boxes {self.boxes.name!r} are read as {order}, in {unit}: nothing in their numbers tells the order."
+            f"The boxes {self.boxes.name!r} are read as {read[0]}, in {unit}: nothing in their numbers tells {read[1]}."
         )
-        return Detector(
-            rows, self.count, activation, (self.scores, self.boxes), pieces, note if form == "corners" else None
-        )
+        return Detector(rows, self.count, activation, (self.scores, self.boxes), pieces, note if told is None else None)
+
+    def _refuse(self, given: Outputs) -> None:
+        """Say why the boxes are none, if the user asks for this decoder.
+
+        Raises:
+            GraphError: The user does.
+        """
+        if given.asked is not None:
+            raise GraphError(
+                f"--decoder {given.asked}: the four numbers of a row of {self.boxes.name!r} do not lie where the row's cell does: "
+                "they are no boxes (distances to the sides, or offsets). Export the detector with decoded boxes, or explain the "
+                "scores alone with --output"
+            )
 
 
 def pairs(given: Outputs) -> Iterator[Pair]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
+
+from xai_deploy.format.rows import Grid
 
 from ....graph.writing import TRANSLATED
 from .detector import Floats
@@ -17,6 +20,8 @@ _KERAS_YOLO = "yolonms_layer"
 _TFLITE = "TFLite_Detection_PostProcess"
 """That of TFLite's suppression. Converters to ONNX keep its boxes, top first. Our own reader (`sources.tflite.custom`) decodes them
 itself, left first."""
+_FOLLOWS = 0.5
+"""So far at least a box moves if its cell moves by 1, and at most the inverse. Clipped to the image, boxes move less."""
 _TENSORFLOW = ("tf", "tflite")
 """Readers of OpenVINO's whose files come from TensorFlow."""
 
@@ -50,6 +55,44 @@ def form_on_grid(boxes: Floats, middle: tuple[float, float]) -> Literal["corners
         return "centre"
     as_centre, as_corners = (np.abs(each.mean(axis=0) - middle).sum() for each in (first, (first + second) / 2))
     return "corners" if as_corners < as_centre else "centre"
+
+
+def form_of_cells(
+    boxes: Floats, grids: Sequence[Grid], size: tuple[float, float]
+) -> Literal["corners", "centre", "neither"] | None:
+    """The form of boxes [images,rows,4] whose rows are the cells of grids: whether they lie where their cells do.
+
+    From cell to cell the first two numbers of both forms move as far as the cells do, and of corners the last two, too. Those of a
+    centre's extent stay, and so do distances to the sides, and offsets that are not decoded. Distances to objects as wide as the
+    image grow on one side as they shrink on the other.
+
+    Args:
+        boxes: The boxes.
+        grids: The grids of the levels, in the rows' order.
+        size: (height, width) of the image, in the boxes' unit.
+
+    Returns:
+        None if there is no grid, or none with several rows and columns: nothing tells.
+    """
+    usual = np.median(boxes, axis=0)
+    apart, moved, first = np.zeros(4), np.zeros(4), 0
+    for grid in grids:
+        y, x = np.meshgrid(
+            *(np.arange(n) * side / n for n, side in zip(grid.shape[1:3], size, strict=True)), indexing="ij"
+        )
+        cells = np.stack([x, y, x, y], axis=-1)[None, :, :, None]
+        own = usual[first : first + grid.count].reshape(*grid.shape, 4)
+        cells = cells - cells.mean(axis=(1, 2), keepdims=True)
+        apart += grid.outer * grid.inner * (cells * cells).sum(axis=(0, 1, 2, 3))
+        moved += (cells * (own - own.mean(axis=(1, 2), keepdims=True))).sum(axis=(0, 1, 2, 3))
+        first += grid.count
+    if not apart.all():
+        return None
+    slopes = moved / apart  # of least squares: 1 for what moves as the cells do
+    second = slopes[2:].mean()
+    if not all(_FOLLOWS <= slope <= 1 / _FOLLOWS for slope in slopes[:2]) or second < -_FOLLOWS:
+        return "neither"
+    return "corners" if second >= slopes[:2].mean() / 2 else "centre"
 
 
 def top_first(name: str, model: ir.Model, fractions: bool) -> bool:

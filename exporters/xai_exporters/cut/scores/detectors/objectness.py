@@ -11,7 +11,9 @@ import onnx_ir as ir
 from xai_deploy.format.rows import Rows
 
 from ....graph.emit import Ops
+from ..grids import find_grids
 from .detector import Detector, Floats, Outputs
+from .forms import form_of_cells
 from .reading import after_box, before, entries, layer_size, uncopied
 
 
@@ -57,7 +59,18 @@ def may_hold_objectness(given: Outputs, output: ir.Value) -> bool:
     return told_objectness(given, output) != "no"
 
 
-def of_objectness(given: Outputs, output: ir.Value, name: str, box: Callable[[Ops], ir.Value]) -> Detector:
+def form_of_rows(given: Outputs, output: ir.Value) -> Literal["corners", "centre", "neither"] | None:
+    """The form of the boxes in pixels with which rows [N,rows,E] begin, see `form_of_cells`."""
+    return form_of_cells(given.seen(output)[..., :4], find_grids(given.clean, output, 2, 4), given.size)
+
+
+def of_objectness(
+    given: Outputs,
+    output: ir.Value,
+    name: str,
+    box: Callable[[Ops], ir.Value],
+    form: Literal["corners", "centre"] = "centre",
+) -> Detector:
     """A detector whose rows hold four coordinates, an objectness and probabilities; `box` writes the coordinates."""
     count, size = given.shape(output)
 
@@ -65,4 +78,4 @@ def of_objectness(given: Outputs, output: ir.Value, name: str, box: Callable[[Op
         objectness = entries(op, output, 2, 4, 5)
         return op.Mul(entries(op, output, 2, 5, size), objectness), box(op), objectness
 
-    return Detector(Rows(name, size - 5, "centre", "pixels", objectness=True), count, "independent", (output,), pieces)
+    return Detector(Rows(name, size - 5, form, "pixels", objectness=True), count, "independent", (output,), pieces)

@@ -1,7 +1,7 @@
-"""YOLOv5, v7 and YOLOX with decoded boxes: [N,rows,5+C], of each row cx, cy, w, h in pixels, an objectness, then C probabilities.
+"""YOLOv5, v7 and YOLOX with decoded boxes: [N,rows,5+C], of each row a box in pixels, an objectness, then C probabilities.
 
 A detection's score is objectness times probability (YOLOv5's `non_max_suppression`: `x[:, 5:] *= x[:, 4:5]`). There is no single
-logit before it, so this product is explained.
+logit before it, so this product is explained. A box is cx, cy, w, h; some exports give its corners.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from ....graph.emit import Ops
 from .detector import Detector, Outputs, decoders, is_fraction
-from .objectness import has_objectness, may_hold_objectness, of_objectness
+from .forms import form_on_grid
+from .objectness import form_of_rows, has_objectness, may_hold_objectness, of_objectness
 from .reading import entries
 
 
@@ -21,10 +22,14 @@ def yolov5(given: Outputs) -> Detector | None:
     """See `Decoder`: an objectness and probabilities from the fifth entry on; no width or height is negative."""
     for output in given.all:
         values = given.seen(output)
-        if not has_objectness(values) or (values[..., 2:4] < 0).any() or is_fraction(values[..., :2]):
+        if not has_objectness(values) or is_fraction(values[..., :2]):
+            continue
+        height, width = given.size
+        form = form_of_rows(given, output) or form_on_grid(values[..., :4], (width / 2, height / 2))
+        if form == "neither" or (form == "centre" and (values[..., 2:4] < 0).any()):
             continue
         if may_hold_objectness(given, output):
-            return of_objectness(given, output, "yolov5", partial(_box, output))
+            return of_objectness(given, output, "yolov5", partial(_box, output), form)
     return None
 
 

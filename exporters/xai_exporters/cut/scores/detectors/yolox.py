@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ....graph.emit import Ops
 from ....graph.layouts import sides
 from .detector import Detector, Floats, Outputs, decoders
-from .objectness import has_objectness, may_hold_objectness, of_objectness
+from .objectness import form_of_rows, has_objectness, may_hold_objectness, of_objectness
 from .reading import entries
 
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (8, 16))
@@ -28,7 +28,8 @@ def yolox(given: Outputs) -> Detector | None:
         fitting = [(cells, strides) for cells, strides in grids if len(values) and len(strides) == values.shape[1]]
         if not has_objectness(values) or (values[..., 2:4] >= 0).all() or not fitting:
             continue
-        if not may_hold_objectness(given, output):
+        # pixels lie where their cells do: they are decoded
+        if form_of_rows(given, output) in ("corners", "centre") or not may_hold_objectness(given, output):
             continue
         cells, strides = fitting[0]
 
