@@ -57,7 +57,7 @@ class ClassMap(Method):
 
 
 def _weighted(levels: Sequence[Array], seed: Seed, entries: int) -> Array:
-    """The weighted sum of classes' maps, [n,h,w]; a term of the seed is an entry of a row."""
+    """The weighted sum of classes' maps, [n,h,w] or [n,d,h,w]; a term of the seed is an entry of a row."""
     images, size = np.arange(len(seed.classes)), max(one.shape[2:] for one in levels)
     total = np.zeros((len(images), *size), np.float32)
     for index, weights in zip(seed.classes.T % entries, seed.weights.T, strict=True):
@@ -65,5 +65,5 @@ def _weighted(levels: Sequence[Array], seed: Seed, entries: int) -> Array:
             raise NotApplicableError("class-map: it shows where a class is seen; a side of a box has no such map")
         known = np.where(weights != 0, index, 0)  # a term that only fills up may be any entry
         own = [resample.resize(one[images, known], *size) for one in levels]
-        total += weights[:, None, None] * np.max(own, axis=0)
+        total += weights.reshape(-1, *(1,) * len(size)) * np.max(own, axis=0)
     return total
