@@ -32,6 +32,8 @@ from .limits import Limits
 from .nested import as_array
 from .pictures import decoded, from_base64
 
+_LONGEST = 4096  # characters of a text in a target
+_CUTS = 16  # " vs " in it
 _BOX = {"class", "number", "near", "part"}
 _KEYS = ({"class"}, {"class", "where"}, {"where"}, {"like"}, {"not"}, {"target", "versus"})
 
@@ -68,6 +70,7 @@ class Targets:
         if isinstance(written, list):
             return _floats(written, "a target's list holds numbers, one for each class")
         if isinstance(written, str):
+            _check_text(written)
             return written_class(written, self._space)
         if written is None or (isinstance(written, int) and not isinstance(written, bool)):
             return written
@@ -89,6 +92,8 @@ class Targets:
         if not (index is None or (isinstance(index, int | str) and not isinstance(index, bool))):
             of = "detection" if box else "region"
             raise TargetError(f"the class of a {of} is an index or a label, not {json.dumps(index)[:60]}")
+        if isinstance(index, str):
+            _check_text(index)
         if box:
             near = written.get("near")
             needed = "near is a list of numbers: x, y, width, height"
@@ -105,6 +110,7 @@ class Targets:
             numbers = _floats(where, "a region's list holds numbers: x, y, width, height, or corners", rank=None)
             return numbers.tolist()
         if isinstance(where, str):
+            _check_text(where)
             return where
         raise TargetError('a region is [x, y, width, height], corners, "all", "predicted" or {"b64": a mask as PNG}')
 
@@ -120,6 +126,13 @@ class Targets:
         return embed(
             decoded(_bytes(like, "the reference"), self._explainer.bundle.manifest.input, self._limits, "the reference")
         )
+
+
+def _check_text(text: str) -> None:
+    if len(text) > _LONGEST:
+        raise TargetError(f"a target's text has at most {_LONGEST} characters, not {len(text)}: {text[:40]!r}...")
+    if (cuts := text.casefold().count(" vs ")) > _CUTS:  # each is tried as the place between two labels
+        raise TargetError(f"a target's text has at most {_CUTS} times ' vs ', not {cuts}: {text[:40]!r}...")
 
 
 def _bytes(written: Mapping[str, Any], name: str) -> bytes:

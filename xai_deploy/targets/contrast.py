@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from .one_class import class_index, names_class, or_predicted, written_class
 from .seeds import Array, Index, Seed
 
 _VERSUS = re.compile(r" vs ", re.IGNORECASE)
+_INDEX = 19  # characters of an index at most
 _NOT = re.compile(r"not ", re.IGNORECASE)
 
 
@@ -108,15 +109,27 @@ def _from_text(text: str, space: ScoreSpace) -> Contrast | None:
     """
     if space.is_label(text) or compared_with_similar(text, space) or references(text, space) is not None:
         return None
-    cuts = [(text[: m.start()], text[m.end() :]) for m in _VERSUS.finditer(text)]
-    cuts = [cut for cut in cuts if all(cut)]
     # A text may have several " vs ": take the cut whose two sides are both a label or an index.
-    known = [cut for cut in cuts if all(names_class(side, space) for side in cut)]
+    known = [cut for cut in _cuts(text) if all(names_class(side, space) for side in cut)] if _fits(text, space) else []
     if len(known) > 1:
         raise TargetError(f"target {quoted(text)} can be read in {len(known)} ways; give indices")
-    if not cuts:
+    first = next(_cuts(text), None)
+    if first is None:
         return None
     if not known and _NOT.match(text):
         raise TargetError(f"target {quoted(text)}: a contrast is turned round by swapping its sides, not by 'not'")
     # With no such cut, the first one: `class_index` then says which side is unknown.
-    return Contrast(*(written_class(side, space) for side in (known or cuts)[0]))
+    return Contrast(*(written_class(side, space) for side in (known or [first])[0]))
+
+
+def _cuts(text: str) -> Iterator[tuple[str, str]]:
+    """What stands before and after each " vs ", one at a time: all together take the square of the text's length."""
+    for match in _VERSUS.finditer(text):
+        if 0 < match.start() and match.end() < len(text):
+            yield text[: match.start()], text[match.end() :]
+
+
+def _fits(text: str, space: ScoreSpace) -> bool:
+    """Whether a text is short enough for two labels or indices: one character may count as equal to three ("ffi")."""
+    longest = max(_INDEX, 3 * max(map(len, space.labels), default=0))
+    return len(text) <= 2 * longest + len(" vs ")

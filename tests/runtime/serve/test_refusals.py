@@ -274,3 +274,20 @@ def test_base64_of_a_data_url(start: Start, tmp_path: Path) -> None:
     file, _ = png(tmp_path)
     url = "data:image/png;base64," + base64.b64encode(file).decode()
     assert running.ask("net:predict", {"instances": [{"b64": url}]})["predictions"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["1" + " vs 1" * 1000, {"class": "a" * 5000}, {"class": 1, "where": "a" * 5000}, {"not": "b" * 5000}],
+    ids=["contrast", "class", "place", "not"],
+)
+def test_a_text_in_a_target_is_short(start: Start, target: Any) -> None:
+    running = start(methods={"grad-cam": {}})
+    line = running.refused(400, {"instances": [ONE], "parameters": {"target": target}})
+    assert "a target's text has at most 4096 characters, not 500" in line
+
+
+def test_a_text_in_a_target_has_few_cuts(start: Start) -> None:
+    running = start(methods={"grad-cam": {}})
+    line = running.refused(400, {"instances": [ONE], "parameters": {"target": "1" + " VS 1" * 17}})
+    assert "a target's text has at most 16 times ' vs ', not 17" in line
