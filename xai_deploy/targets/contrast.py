@@ -125,7 +125,7 @@ def _from_text(text: str, space: ScoreSpace) -> Contrast | None:
 def _cuts(text: str) -> Iterator[tuple[str, str]]:
     """What stands before and after each " vs ", one at a time: all together take the square of the text's length."""
     for match in _VERSUS.finditer(text):
-        if 0 < match.start() and match.end() < len(text):
+        if match.start() > 0 and match.end() < len(text):
             yield text[: match.start()], text[match.end() :]
 
 

@@ -134,6 +134,12 @@ V2: list[tuple[Any, int, str]] = [
     ({"inputs": [tensor(X)], "outputs": [{"name": "b"}]}, 400, "no output 'b'; there are scores"),
     ({"inputs": [tensor(X)], "outputs": [{"name": "saliency_map"}]}, 400, "give the parameter explain"),
     ({"inputs": [tensor(X)], "outputs": 3}, 400, "outputs is a list"),
+    ({"inputs": [tensor(X)], "outputs": [{"name": 3}]}, 400, 'outputs is a list of {"name": ...}'),
+    (
+        {"inputs": [tensor(X)], "outputs": [{"name": "scores"}] * 3},
+        400,
+        "output 'scores' is asked for 3 times; name each output once",
+    ),
     ({"inputs": [tensor(X)], "parameters": {"explain": "yes"}}, 400, "the parameter explain is true or false"),
     ({"inputs": [tensor(X)], "parameters": {"method": "grad-cam"}}, 400, "for an explanation give explain"),
     (
