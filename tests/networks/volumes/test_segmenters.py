@@ -75,3 +75,20 @@ def test_where_a_class_is_predicted(unet: tuple[UNet, Path]) -> None:
 def test_a_mask_of_another_size(unet: tuple[UNet, Path]) -> None:
     with pytest.raises(TargetError, match="the mask has 12 x 8 x 3 pixels, its image 12 x 8 x 8"):
         Explainer(unet[1]).explain(Prepared(noise(1, 1, *EVEN)), "grad-cam", Region(2, MASK[:3]))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("count", [1, 2, EVEN[0]])
+def test_class_maps(unet: tuple[UNet, Path], backend: str, count: int) -> None:
+    """The network's own probabilities, also of as many volumes as one has slices, and of other targets in one call."""
+    network, path = unet
+    x = noise(count, 1, *EVEN)
+    with torch.no_grad():
+        own = network.dense(*network.features(torch.from_numpy(x))).softmax(1).numpy()
+    explainer = Explainer(path, backend)
+    for target, want in (("1@all", own[:, 1]), ("not 2@all", -own[:, 2]), ("0@all vs 2", own[:, 0] - own[:, 2])):
+        np.testing.assert_allclose(explainer.explain(Prepared(x), "class-map", target).raw, want, atol=1e-5)
+    mixed = (["0@all", "not 1@all", "2@all vs 1"] * count)[:count]
+    wants = [own[:, 0], -own[:, 1], own[:, 2] - own[:, 1]]
+    want = np.stack([wants[i % 3][i] for i in range(count)])
+    np.testing.assert_allclose(explainer.explain(Prepared(x), "class-map", mixed).raw, want, atol=1e-5)
