@@ -53,6 +53,7 @@ def tiff(data: bytes) -> Header:
         raise Unsupported(
             f"is a TIFF of {bits}-bit {kind} values in which 0 is white, which is not read; save it with 0 as black"
         )
+    _check_extra(tags, samples, bits, photometric)
     if samples > 4:
         raise Unsupported(f"is a TIFF of {samples} channels, which is not read; save three of them as RGB")
     return Header(
@@ -65,6 +66,21 @@ def tiff(data: bytes) -> Header:
         turns=True,
         check=partial(_check_pieces, data, tags, samples * bits),
     )
+
+
+def _check_extra(tags: Tags, samples: int, bits: int, photometric: int) -> None:
+    """Refuse a grey picture with extra channels in all layouts but those in which OpenCV reads the grey values.
+
+    It reads alpha into them if the channels or the last column of tiles are apart, and makes 8 bits of more.
+    """
+    if _COLOURS[photometric] > 1 or samples == 1:
+        return
+    cut = _TILES in tags and tags[_WIDTH][0] % max(_one(tags, _TILE_WIDTH, 1), 1) > 0
+    if bits != 8 or cut or _one(tags, _PLANAR, 1) == 2:
+        raise Unsupported(
+            f"is a grey TIFF of {bits} bits with alpha or other extra channels, which is not read in this layout; save "
+            "it without them"
+        )
 
 
 def orientation(exif: bytes) -> int:

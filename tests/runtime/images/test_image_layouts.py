@@ -51,6 +51,33 @@ def test_8_bits_where_0_is_white(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a"), np.dstack([PIXELS[..., 0]] * 3))
 
 
+SHAPES = [{}, {"tile": (32, 32)}, {"tile": (32, 32), "compression": "zlib"}]
+
+
+@pytest.mark.parametrize("tiles", SHAPES, ids=["strips", "tiles", "zlib"])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("width", [64, 60])
+def test_grey_with_extra_channels(
+    tmp_path: Path, width: int, count: int, dtype: str, apart: bool, tiles: dict[str, Any]
+) -> None:
+    """The grey values, or a refusal: OpenCV puts alpha into them if channels or columns of tiles lie apart, or makes 8 bits."""
+    grey = np.arange(48)[:, None] * 5 + np.arange(width) % 16
+    planes = np.stack([grey, *[np.full_like(grey, 255)] * (count - 1)]).astype(dtype)
+    tifffile.imwrite(
+        tmp_path / "a", planes if apart else np.moveaxis(planes, 0, -1), photometric="minisblack",
+        planarconfig="separate" if apart else "contig", extrasamples=["unassalpha"] * (count - 1), **tiles,
+    )  # fmt: skip
+    if dtype == "uint8" and not apart and (not tiles or width == 64):
+        np.testing.assert_array_equal(read_image(tmp_path / "a"), np.dstack([grey] * 3))
+    else:
+        refused(
+            tmp_path / "a",
+            r"is a (grey )?TIFF of \d+(-bit \w+ values, one channel after the other| bits with alpha)",
+        )
+
+
 def test_lab(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).convert("LAB").save(tmp_path / "a", "TIFF")
     refused(tmp_path / "a", "is a TIFF of photometric interpretation 8, which is not read; save it as RGB")
