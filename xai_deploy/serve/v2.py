@@ -12,6 +12,7 @@ A request with the parameter `explain` true gets, beside the network's own outpu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -189,7 +190,9 @@ def asked_for(name: str, parameters: Mapping[str, Any]) -> str:
 
 def _check_outputs(outputs: Sequence[str] | None, explain: bool, version: Version) -> None:
     there = [one.name for one in version.manifest.outputs] + (list(_OURS) if explain else [])
-    for name in outputs or ():
+    for name, times in Counter(outputs or ()).items():
+        if times > 1:
+            raise Refusal(BAD_REQUEST, f"output {name[:60]!r} is asked for {times} times; name each output once")
         if name not in there:
             more = "" if explain or name not in _OURS else "; it belongs to an explanation: give the parameter explain"
             raise Refusal(BAD_REQUEST, f"no output {name[:60]!r}; there are {', '.join(there)}{more}")

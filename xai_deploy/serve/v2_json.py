@@ -52,12 +52,11 @@ class Request:
         asked = written.get("outputs")
         if asked is not None and not (isinstance(asked, list) and all(isinstance(one, dict) for one in asked)):
             raise Refusal(BAD_REQUEST, 'outputs is a list of {"name": ...}')
-        names = [one.get("name") for one in asked or ()]
-        if any(not isinstance(name, str) for name in names) or len(set(names)) != len(names):
-            raise Refusal(BAD_REQUEST, 'outputs is a list of {"name": ...}, each once')
-        own = {one["name"]: _object(one, "parameters") for one in asked or ()}
-        self.outputs = [asked_for(name, parameters) for name, parameters in own.items()] or None
-        self._binary = {name: parameters.get("binary_data") for name, parameters in own.items()}
+        own = [(one.get("name"), _object(one, "parameters")) for one in asked or ()]
+        if any(not isinstance(name, str) for name, _ in own):
+            raise Refusal(BAD_REQUEST, 'outputs is a list of {"name": ...}')
+        self.outputs = [asked_for(name, parameters) for name, parameters in own] or None
+        self._binary = {name: parameters.get("binary_data") for name, parameters in own}
 
     def _tensor(self, written: Any) -> Tensor:
         if not isinstance(written, dict) or not isinstance(written.get("name"), str):

@@ -277,3 +277,11 @@ def test_messages_of_refused_requests_do_not_pile_up(speak: Callable[..., Speaki
         assert not {"_infer", "_parsed", "_read"} & set(frames)  # they hold messages
     finally:
         gc.enable()
+
+
+def test_an_output_is_named_once(speak: Callable[..., Speaking]) -> None:
+    request = pb.ModelInferRequest.FromString(message(explain=True))
+    for name in ("saliency_map", "answer", "saliency_map"):
+        request.outputs.add(name=name)
+    line = speak().refused("INVALID_ARGUMENT", request.SerializeToString())
+    assert line == "output 'saliency_map' is asked for 2 times; name each output once"

@@ -134,6 +134,12 @@ V2: list[tuple[Any, int, str]] = [
     ({"inputs": [tensor(X)], "outputs": [{"name": "b"}]}, 400, "no output 'b'; there are scores"),
     ({"inputs": [tensor(X)], "outputs": [{"name": "saliency_map"}]}, 400, "give the parameter explain"),
     ({"inputs": [tensor(X)], "outputs": 3}, 400, "outputs is a list"),
+    ({"inputs": [tensor(X)], "outputs": [{"name": 3}]}, 400, 'outputs is a list of {"name": ...}'),
+    (
+        {"inputs": [tensor(X)], "outputs": [{"name": "scores"}] * 3},
+        400,
+        "output 'scores' is asked for 3 times; name each output once",
+    ),
     ({"inputs": [tensor(X)], "parameters": {"explain": "yes"}}, 400, "the parameter explain is true or false"),
     ({"inputs": [tensor(X)], "parameters": {"method": "grad-cam"}}, 400, "for an explanation give explain"),
     (
@@ -274,3 +280,20 @@ def test_base64_of_a_data_url(start: Start, tmp_path: Path) -> None:
     file, _ = png(tmp_path)
     url = "data:image/png;base64," + base64.b64encode(file).decode()
     assert running.ask("net:predict", {"instances": [{"b64": url}]})["predictions"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["1" + " vs 1" * 1000, {"class": "a" * 5000}, {"class": 1, "where": "a" * 5000}, {"not": "b" * 5000}],
+    ids=["contrast", "class", "place", "not"],
+)
+def test_a_text_in_a_target_is_short(start: Start, target: Any) -> None:
+    running = start(methods={"grad-cam": {}})
+    line = running.refused(400, {"instances": [ONE], "parameters": {"target": target}})
+    assert "a target's text has at most 4096 characters, not 500" in line
+
+
+def test_a_text_in_a_target_has_few_cuts(start: Start) -> None:
+    running = start(methods={"grad-cam": {}})
+    line = running.refused(400, {"instances": [ONE], "parameters": {"target": "1" + " VS 1" * 17}})
+    assert "a target's text has at most 16 times ' vs ', not 17" in line
