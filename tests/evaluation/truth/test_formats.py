@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,6 +101,58 @@ def test_yolo(tmp_path: Path) -> None:
     folders.write(tmp_path / "labels/a.txt", lines)
     wanted = (Box(0.25, 0.375, 0.75, 0.625, 3), Box(0.25, 0.1, 0.75, 0.9, 0), Box(0, 0, 0.3, 1, 1))
     same(one(tmp_path, tmp_path / "labels"), wanted)
+
+
+def posed(depth: int, count: int, seed: int = 0) -> tuple[list[str], list[Box]]:
+    """Lines of boxes with key points in them, as a pose network's labels are, and the boxes."""
+    rng, lines, boxes = np.random.default_rng(seed), [], []
+    for i in range(5):
+        (left, right), (top, bottom) = np.sort(rng.uniform(0.05, 0.95, (2, 2)), axis=1)
+        points = [(rng.uniform(left, right), rng.uniform(top, bottom), 2.0)[:depth] for _ in range(count)]
+        points[0] = (0.0,) * depth  # not annotated
+        numbers = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, *np.ravel(points))
+        lines.append(f"{i} " + " ".join(f"{number:.6f}" for number in numbers))
+        boxes.append(Box(left, top, right, bottom, i))
+    return lines, boxes
+
+
+@pytest.mark.parametrize(("depth", "count"), [(2, 12), (3, 12), (3, 17), (2, 4)])
+@pytest.mark.parametrize("style", ["kpt_shape: [{}, {}] # tigers", "kpt_shape:\n- {}\n- {}"])
+def test_yolo_key_points(tmp_path: Path, depth: int, count: int, style: str) -> None:
+    """The box is the line's own, where a description says so; without one the lines are refused."""
+    lines, boxes = posed(depth, count)
+    for i in range(5):
+        folders.write(tmp_path / f"set/labels/train/{i}.txt", lines[i])
+    root, labels = folders.images(tmp_path / "images", *(f"{i}.png" for i in range(5))), tmp_path / "set/labels/train"
+    with pytest.raises(TruthError, match=rf"train/0.txt, line 1: .* write 'kpt_shape: \[{count}, {depth}\]' into"):
+        read_boxes(labels, root)
+    folders.write(tmp_path / "set/data.yaml", f"names:\n  0: tiger\n{style.format(count, depth)}\nflip_idx: [1, 0]\n")
+    read = read_boxes(labels, root)
+    for i in range(5):
+        [got] = read.of(root / f"{i}.png", 40, 50) or ()
+        assert (got.left, got.top, got.right, got.bottom) == pytest.approx(
+            (boxes[i].left, boxes[i].top, boxes[i].right, boxes[i].bottom), abs=2e-6
+        )
+
+
+@pytest.mark.parametrize("size", [0.02, 0.2, 0.6])
+@pytest.mark.parametrize("corners", [3, 4, 9])
+def test_yolo_polygons_of_equal_length(tmp_path: Path, corners: int, size: float) -> None:
+    """Small ones too, which lie within the box that their first two corners would be; a description without key points says it."""
+    rng, wanted = np.random.default_rng(corners), []
+    turn = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    for i in range(8):
+        centre = rng.uniform(size / 2, 1 - size / 2, 2)
+        points = centre + size / 2 * np.stack([np.cos(turn + i), np.sin(turn + i)], axis=-1)
+        folders.write(tmp_path / f"labels/{i}.txt", "0 " + " ".join(f"{number:.6f}" for number in points.ravel()))
+        wanted.append((*points.min(0), *points.max(0)))
+    root = folders.images(tmp_path / "images", *(f"{i}.png" for i in range(8)))
+    for _ in range(2):
+        read = read_boxes(tmp_path / "labels", root)
+        for i in range(8):
+            [got] = read.of(root / f"{i}.png", 40, 50) or ()
+            assert (got.left, got.top, got.right, got.bottom) == pytest.approx(wanted[i], abs=2e-6)
+        folders.write(tmp_path / "data.yaml", "names: [ship]\n")
 
 
 def test_yolo_names_of_the_nearest_folder(tmp_path: Path) -> None:
