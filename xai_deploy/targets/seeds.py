@@ -88,11 +88,12 @@ class Seed:
     @property
     def versus(self) -> Index | None:
         """The class that a contrast subtracts, [n], -1 for an image without a contrast; None if no image has one."""
-        if self.classes.shape[1] != 2 or not ((self.weights[:, 0] == 1) | (self.sign == -1)).all():
+        if self.classes.shape[1] < 2:
             return None
-        if not np.isin(self.weights[:, 1], (0, -1)).all() or not self.weights[:, 1].any():
-            return None
-        return np.where(self.weights[:, 1] == -1, self.classes[:, 1], -1)  # weight 0: no contrast for this image
+        # Beside images with more terms, the terms that fill up have weight 0 and the last class; see `join`.
+        filled = (self.weights[:, 2:] == 0) & (self.classes[:, 2:] == self.classes[:, 1:2])
+        two = (self.weights[:, :2] == (1, -1)).all(axis=1) & filled.all(axis=1)
+        return np.where(two, self.classes[:, 1], -1) if two.any() else None
 
     @property
     def contrasts(self) -> NDArray[np.bool_]:

@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xai_deploy import Explainer
 from xai_deploy.errors import TargetError, UnknownLabelError
-from xai_deploy.targets import CheckedTarget, Contrast, ScoreSpace, Seed, read
+from xai_deploy.targets import CheckedTarget, Contrast, One, ScoreSpace, Seed, read
+
+from .. import tiny
+from ..conftest import Bundles
 
 LABELS = ("cat", "dog", "cat vs dog", "bird", "7")
 LOGITS = np.array([[1, 5, 3, 4, 2], [9, 1, 8, 0, 3]], np.float32)
@@ -54,6 +58,23 @@ def test_kinds_of_seeds() -> None:
     assert found is not None
     assert found.tolist() == [1, 4]
     assert SEEDS["class"].versus is SEEDS["by hand"].versus is None
+
+
+def test_a_contrast_does_not_depend_on_what_shares_its_batch(bundles: Bundles) -> None:
+    """Beside every other kind, of more and of fewer terms, each image is as alone; another caption or class would be a lie."""
+    explainer, x = Explainer(bundles("pooled").path, "onnxruntime"), tiny.inputs("pooled", 1)
+    every: list[One] = ["0 vs 2", "not 1", 3, "4 vs top3", "3 vs top1", "1 vs 0.5*top1", "2 vs 0", None]
+    alone = [explainer.explain(x, "reciprocam", one) for one in every]
+    assert [one.versus is not None for one in alone] == [True, False, False, False, True, False, True, False]
+    for order in (every, every[::-1], every[:3], every[2:5]):
+        for batch in (16, 3):
+            batched = Explainer(bundles("pooled").path, "onnxruntime", batch_size=batch)
+            got = batched.explain(np.repeat(x, len(order), axis=0), "reciprocam", order)
+            for i, one in enumerate(order):
+                own = alone[every.index(one)]
+                assert got.caption(i) == own.caption(0)
+                assert got.target[i] == own.target[0]
+                assert (-1 if got.versus is None else got.versus[i]) == (-1 if own.versus is None else own.versus[0])
 
 
 def test_the_weight_of_a_single_class_counts() -> None:
