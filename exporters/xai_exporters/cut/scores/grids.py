@@ -17,6 +17,7 @@ from xai_deploy.format.rows import Grid
 
 from ...errors import ExtentError
 from ...graph.layouts import Grid as Layout
+from ...graph.layouts import reduced_axes
 from ...graph.positions.strand import NONE
 from ...graph.reading import attribute, constant_of, data_inputs
 from ...passes.clean import CleanGraph
@@ -95,7 +96,24 @@ class _Walk:
             return self._part(node, value)
         if node.op_type in _ONE_BY_ONE:
             return self._together([np.broadcast_to(self.cells(one), shape) for one in inputs])
+        if (
+            node.op_type in ("ReduceMax", "ReduceMean", "ReduceSum")
+            and (merged := self._merged(node, shape)) is not None
+        ):
+            return merged
         return self._of_map(value, shape)
+
+    def _merged(self, node: ir.Node, shape: tuple[int, ...]) -> Cells | None:
+        """The cells over which a node merges classes, such as their best; None if it merges cells."""
+        source = node.inputs[0]
+        if source is None:
+            return None
+        whole = self.cells(source)
+        axes = reduced_axes(node, whole.ndim)
+        if not axes:
+            return None
+        cells = whole.max(axis=axes)
+        return cells.reshape(shape) if (cells == whole.min(axis=axes)).all() and (cells != _UNKNOWN).all() else None
 
     def _part(self, node: ir.Node, value: ir.Value) -> Cells | None:
         """What a node takes out of its first input; None if it depends on the image what that is."""
@@ -150,7 +168,10 @@ class _Walk:
         except ExtentError:
             return None
         y, x = (line.reshape(a.shape) for line, a in zip((y, x), strand.places, strict=True))
-        return np.broadcast_to(self._first(*size) + y * size[1] + x, shape).astype(np.int32)
+        cells = y * size[1] + x
+        if len(np.unique(cells)) < size[0] * size[1]:
+            return None  # the places of several levels do not make one grid
+        return np.broadcast_to(self._first(*size) + cells, shape).astype(np.int32)
 
     def _first(self, height: int, width: int) -> int:
         count = sum(h * w for h, w in self.first)
@@ -163,6 +184,8 @@ class _Walk:
                 inner = _run(line == first)
                 level = np.repeat(np.arange(first, first + height * width, dtype=np.int32), inner)
                 most = len(line) // len(level)
+                if not most:
+                    return None
                 repeats = line[: most * len(level)].reshape(most, -1) == level
                 outer = _run(repeats.all(axis=1))
                 return Grid(height, width, outer, inner) if outer else None

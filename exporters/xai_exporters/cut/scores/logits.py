@@ -113,7 +113,7 @@ def find_scores(
         GraphError: The output is not one score per class.
     """
     asked = decoder != AUTO or (name is None and task is None)
-    if asked and (detector := find_detector(clean, decoder, names)) is not None:
+    if asked and (detector := find_detector(clean, decoder, names, name)) is not None:
         return _of_rows(clean, detector)
     output = _chosen(clean, name)
     if task != "classes" and (vector := find_vector(clean, output, task)) is not None:

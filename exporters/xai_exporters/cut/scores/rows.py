@@ -19,13 +19,16 @@ AUTO = "auto"
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
-def find_detector(clean: CleanGraph, decoder: str, names: Names = UNNAMED) -> Detector | None:
+def find_detector(
+    clean: CleanGraph, decoder: str, names: Names = UNNAMED, output: str | None = None
+) -> Detector | None:
     """The detector that a network is; None if `auto` recognises none.
 
     Args:
         clean: The network.
         decoder: The name of one; "auto": the one that recognises it.
         names: How many classes are named.
+        output: The output that the user names: of several scores of the same boxes the one to read.
 
     Raises:
         RequestError: There is no such decoder, or several recognise the network.
@@ -35,7 +38,7 @@ def find_detector(clean: CleanGraph, decoder: str, names: Names = UNNAMED) -> De
     if decoder == AUTO:
         after = suppressed(clean.graph)
         candidates = tuple(value for value in candidates if value not in after)
-    given = Outputs(clean, candidates, names, None if decoder == AUTO else decoder)
+    given = Outputs(clean, candidates, names, None if decoder == AUTO else decoder, output)
     if decoder != AUTO:
         recognise = decoders.get(decoder)
         if recognise is None:

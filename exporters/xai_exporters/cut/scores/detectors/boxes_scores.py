@@ -20,6 +20,7 @@ from ....errors import GraphError
 from ....graph.emit import Ops
 from ....graph.stated_boxes import stated_background
 from ..grids import find_grids
+from .beside import Columns, are_labels, says_nothing, scores_among
 from .detector import Detector, Floats, Outputs, decoders, is_fraction
 from .forms import form_of, form_of_cells, top_first
 from .reading import before, entries_first
@@ -29,12 +30,14 @@ from .reading import before, entries_first
 def boxes_scores(given: Outputs) -> Detector | None:
     """See `Decoder`: one output of boxes, one of probabilities, of as many rows; or such a pair for each level."""
     levels: list[Detector] = []
+    chosen = [pair for pair in pairs(given) if pair.scores.name == given.chosen]
     # with four classes both outputs may be read as either: probabilities are what a function gives, and boxes are no Softmax
-    for pair in sorted(pairs(given), key=lambda pair: _like_scores(given, pair.boxes)):
+    for pair in sorted(chosen or pairs(given), key=lambda pair: _like_scores(given, pair.boxes)):
         scores = given.seen(pair.scores)
-        if not len(scores) or not are_shares(scores) or any(pair.shares_with(level) for level in levels):
+        if not _may_be_scores(given, pair.scores) or any(pair.shares_with(level) for level in levels):
             continue
         level = _level(given, pair, scores)
+        level = level if level is None or chosen else _with_others(given, pair, level)
         if level is None and not levels:
             return None
         if level is not None and all(_fits(level, other) for other in levels):
@@ -60,6 +63,62 @@ def _level(given: Outputs, pair: Pair, scores: Floats) -> Detector | None:
     shares = bool(np.abs(scores.sum(axis=pair.scores_axis) - 1).max() < 1e-3) and pair.classes > 1
     background = pair.background(stated, 0 if shares else None)
     return pair.detector(given, "boxes-scores", pair.scores, "independent", background)
+
+
+def _may_be_scores(given: Outputs, value: ir.Value) -> bool:
+    seen = given.seen(value)
+    return bool(len(seen) and are_shares(seen)) and not are_labels(given, value)
+
+
+def _with_others(given: Outputs, pair: Pair, level: Detector) -> Detector:
+    """The detector with what the other outputs of as many rows say: an objectness, or the class of each row.
+
+    Raises:
+        RequestError: From `scores_among`.
+    """
+    beside = [other for other in pairs(given) if other.boxes is pair.boxes]
+    several = [one for one in beside if _may_be_scores(given, one.scores) and not says_nothing(given, one.scores)]
+    if len(several) > 1:
+        columns = [Columns(one.scores, one.scores_axis) for one in several]
+        scores, objectness = scores_among(given, Columns(pair.boxes, pair.boxes_axis), columns)
+        pair = several[columns.index(scores)]
+        level = _level(given, pair, given.seen(pair.scores)) or level
+        if objectness is not None:
+            return _multiplied(level, pair, several[columns.index(objectness)])
+    labels = [one for one in beside if are_labels(given, one.scores)]
+    return _labelled(level, labels[0]) if pair.classes == 1 and len(labels) == 1 else level
+
+
+def _multiplied(level: Detector, pair: Pair, objectness: Pair) -> Detector:
+    """The detector whose scores are multiplied by an objectness, as YOLO's are; no class means "no object"."""
+
+    def pieces(op: Ops) -> Sequence[ir.Value]:
+        _, boxes = level.pieces(op)
+        sure = entries_first(op, objectness.scores, objectness.scores_axis)
+        return op.Mul(entries_first(op, pair.scores, pair.scores_axis), sure), boxes, sure
+
+    rows = replace(level.rows, background=None, objectness=True)
+    outputs = (*level.outputs, objectness.scores)
+    note = f"A row's scores are {pair.scores.name!r} times {objectness.scores.name!r}, as YOLO's are."
+    return replace(
+        level, rows=rows, activation="independent", outputs=outputs, pieces=pieces, note=_said(level.note, note)
+    )
+
+
+def _labelled(level: Detector, label: Pair) -> Detector:
+    """The detector of one score in a row, whose class another output states."""
+
+    def pieces(op: Ops) -> Sequence[ir.Value]:
+        return *level.pieces(op), entries_first(op, label.scores, label.scores_axis)
+
+    rows = replace(level.rows, labelled=True)
+    outputs = (*level.outputs, label.scores)
+    note = f"The whole numbers {label.scores.name!r} are read as the classes of the rows."
+    return replace(level, rows=rows, outputs=outputs, pieces=pieces, note=_said(level.note, note))
+
+
+def _said(*notes: str | None) -> str:
+    return " ".join(note for note in notes if note is not None)
 
 
 def _fits(level: Detector, other: Detector) -> bool:

@@ -73,12 +73,14 @@ class Outputs:
         all: Those of one result per image, [N,a,b], in their order.
         names: How many classes are named.
         asked: The name of the decoder that the user asks for; None: none.
+        chosen: The name of the output that the user asks for; None: none.
     """
 
     clean: CleanGraph
     all: tuple[ir.Value, ...]
     names: Names = UNNAMED
     asked: str | None = None
+    chosen: str | None = None
     _seen: dict[ir.Value, Floats] = field(default_factory=dict)
 
     @property

@@ -90,6 +90,14 @@ def layer_size(clean: CleanGraph, value: ir.Value, axis: int) -> int | None:
     return None if at else clean.shapes.both(value)[0][axis]
 
 
+def cut_out_of(clean: CleanGraph, value: ir.Value, axis: int) -> tuple[ir.Value, int | None]:
+    """The tensor that a Slice or Split cuts a tensor out of, and its first entry there along an axis; without one, itself and 0."""
+    node = uncopied(value).producer()
+    if node is None or node.op_type not in ("Slice", "Split") or node.inputs[0] is None:
+        return value, 0
+    return uncopied(node.inputs[0]), _start(clean, node, uncopied(value), axis)
+
+
 def _start(clean: CleanGraph, node: ir.Node, value: ir.Value, axis: int) -> int | None:
     """Where a Slice or Split begins along an axis; None if constants do not say."""
     if node.op_type == "Split":
