@@ -47,6 +47,7 @@ def test_same_maps_as_files(many: Path) -> None:
     assert all(value is None for name, value in bad[0].items() if name not in ("image", "error"))
     good = {(row["image"], row["method"], row["target"]): row for row in rows("rows") if row["error"] is None}
     assert len(good) == 4 * MANY
+    assert {row["depth"] for row in good.values()} == {None}
     for image in report["images"]:
         for entry in image["explanations"]:
             row = good[image["file"], entry["method"], entry["target"]]
@@ -93,8 +94,18 @@ def test_refusals(many: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert explain.main(["net.xai", "many", "-m", "reciprocam", "--rows", *arguments]) == 2
         return capsys.readouterr().err.strip().removeprefix("xai-explain: error: ")
 
-    for option, value in (("--report", "card.html"), ("--records", "kept"), ("--input", "x=1")):
-        assert line(option, value) == f"{option}: not with --rows, which writes maps alone"
+    for option, *value in (
+        *(("--report", "card.html"), ("--records", "kept"), ("--records-images",), ("--input", "x=1")),
+        *(
+            ("--colormap", "viridis"),
+            ("--size", "100"),
+            ("--format", "jpg"),
+            ("--opacity", "0"),
+            ("--grey",),
+            ("--contours",),
+        ),
+    ):
+        assert line(option, *value) == f"{option}: not with --rows, which writes maps alone"
     assert line("-o", "out") == "many/0010-cut.png: the image is truncated or damaged; copy or save it again"
     assert not list(Path("out", explain_rows.ROWS).glob("part-00001*"))  # nothing half-written
     assert not Path("out/results.json").exists()

@@ -36,6 +36,7 @@ from ..foundation.whole_files import whole_file, write_whole
 from ..images import InputRange, state
 from ..methods import methods as known_methods
 from ..methods.sets import default_method
+from ..pictures import OPACITY
 from ..targets import Like, Target
 from ..targets.box import any_part
 from ..targets.one_class import written_class
@@ -64,11 +65,14 @@ COLUMNS = {
     "logit": "float64",
     "score": "float64",
     "constant": "string",
+    "depth": "int64",
     "height": "int64",
     "width": "int64",
     "map": "binary",
 }
-"""Column -> its type. `map` holds height x width float32 values, little-endian, row by row."""
+"""Column -> its type. `map` holds height x width float32 values, little-endian, row by row; of a volume depth x height x width.
+
+`depth` is null for images."""
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +175,7 @@ class Work:
 
 
 def _row(path: Path, answer: Answer, best: Mapping[str, Any]) -> Line:
-    height, width = answer.raw.shape
+    *deep, height, width = answer.raw.shape
     return {
         "image": str(path),
         "error": None,
@@ -185,13 +189,16 @@ def _row(path: Path, answer: Answer, best: Mapping[str, Any]) -> Line:
         "logit": answer.logit,
         "score": answer.score,
         "constant": answer.constant,
+        "depth": deep[0] if deep else None,
         "height": height,
         "width": width,
         "map": np.ascontiguousarray(answer.raw, "<f4").tobytes(),
     }
 
 
-_REFUSED = {"report": "--report", "records": "--records", "input": "--input"}
+_REFUSED: dict[str, object] = dict.fromkeys(("report", "records", "input", "colormap", "size"))
+_REFUSED |= dict.fromkeys(("records_durable", "records_images", "contours", "grey"), False)
+_REFUSED |= {"opacity": OPACITY, "format": "png"}  # option -> its default
 
 
 def explain_rows(arguments: argparse.Namespace) -> None:
@@ -200,8 +207,8 @@ def explain_rows(arguments: argparse.Namespace) -> None:
     Raises:
         XaiError: An option has no meaning here, something can't be used, or the folder holds other results.
     """
-    if refused := next((option for name, option in _REFUSED.items() if getattr(arguments, name)), None):
-        raise OptionError(f"{refused}: not with --rows, which writes maps alone")
+    if refused := next((name for name, usual in _REFUSED.items() if getattr(arguments, name) != usual), None):
+        raise OptionError(f"--{refused.replace('_', '-')}: not with --rows, which writes maps alone")
     require_pyarrow("evaluate")
     silence_opencv()
     threads = arguments.threads

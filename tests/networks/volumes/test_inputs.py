@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import pyarrow.parquet
 import pytest
 from numpy.typing import NDArray
 
@@ -126,6 +127,22 @@ def test_pictures(resnet: Exported, tmp_path: Path) -> None:
     assert np.array_equal(loaded.overlay(pixels)[0], picture)
     with pytest.raises(NotApplicableError, match=r"of a volume take the heatmap \[D,H,W\]"):
         got.boxes()
+
+
+def test_rows(resnet: Exported, tmp_path: Path) -> None:
+    """The maps of files in a folder as rows: all of each map, those of the coarse layer and of the pixels."""
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", film() + np.uint8(40 * i))
+    asked = [str(resnet.path), str(tmp_path), "-t", "1", "-m", "grad-cam,gradient", "-q", "--rows"]
+    assert explain.main([*asked, "-o", str(tmp_path / "out")]) == 0
+    rows = pyarrow.parquet.read_table(tmp_path / "out/explanations.parquet").to_pylist()
+    assert len(rows) == 6
+    explainer = Explainer(resnet.path)
+    for row in rows:
+        own = explainer.explain(np.load(row["image"]), row["method"], 1).raw[0]
+        assert (row["depth"], row["height"], row["width"]) == own.shape
+        got = np.frombuffer(row["map"], "<f4").reshape(own.shape)
+        np.testing.assert_allclose(got, own, rtol=1e-3, atol=1e-4 * np.abs(own).max())
 
 
 @pytest.mark.parametrize(
