@@ -15,16 +15,17 @@ from ..dense_scores import own_output, predicted_by
 from ..errors import NotApplicableError, NotPredictedError, ShapeError, TargetError
 from ..explainer import Explainer
 from ..settle import settle_each
-from ..targets import Region, Settled, Target
+from ..targets import One, Settled
+from ..targets.everywhere import everywhere
 
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
 
 
-def settled(explainer: Explainer, images: Sequence[Any], target: Target, inputs: Given | None = None) -> Settled:
+def settled(explainer: Explainer, images: Sequence[Any], target: One, inputs: Given | None = None) -> Settled:
     """What the reference explains, so that the deployed network can be asked for the same: its regions, classes and vectors.
 
-    An image in which the network predicts the class nowhere is explained as a whole: the class's mean score everywhere.
+    An image in which the network predicts a class nowhere is explained as a whole: the class's mean score everywhere.
 
     Raises:
         TargetError: The target does not fit the network or an image.
@@ -35,9 +36,8 @@ def settled(explainer: Explainer, images: Sequence[Any], target: Target, inputs:
     for i, answer in enumerate(each):
         one = answer
         if isinstance(one, NotPredictedError):
-            named = target if isinstance(target, int) or (isinstance(target, str) and "@" not in target) else None
             row = prepared.rows(slice(i, i + 1))
-            [one] = settle_each(explainer, row, Region(named, "all"), sizes[i : i + 1])
+            [one] = settle_each(explainer, row, everywhere(target, explainer.space), sizes[i : i + 1])
         if isinstance(one, TargetError):
             raise one
         parts.append(one)

@@ -83,7 +83,7 @@ class RegionTarget:
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[RegionTarget]:
         """See `TargetKind.read`; this kind reads everything for dense scores."""
         if isinstance(written, str):
-            written = _from_text(written, space)
+            written = from_text(written, space)
         if isinstance(written, Not):
             return [cls(_side(written.target, space, PREDICTED), images, space.classes, sign=-1, name=space.title)]
         if isinstance(written, Contrast):
@@ -158,7 +158,7 @@ def _side(written: object, space: ScoreSpace, otherwise: Place) -> _Side:
     return _Side(class_index(written, space), otherwise, _background(space))
 
 
-def _from_text(text: str, space: ScoreSpace) -> object:
+def from_text(text: str, space: ScoreSpace) -> object:
     """The object that a text stands for."""
     if space.is_label(text):
         return text

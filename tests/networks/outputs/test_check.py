@@ -11,9 +11,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from xai_deploy import read_image
+from xai_deploy import Contrast, Finer, Not, Region, read_image
 from xai_deploy.agreement.other_outputs import ious, mean_iou, shared_positions
 from xai_deploy.cli.check import main
+from xai_deploy.targets import ScoreSpace
+from xai_deploy.targets.everywhere import everywhere
 
 from .conftest import COUNT
 
@@ -78,6 +80,39 @@ def test_an_image_without_the_class_is_explained_as_a_whole(here: Path) -> None:
     masks = [np.where((one.argmax(0) == absent).any(), one.argmax(0) == absent, True) for one in p]
     want = [abs(a[absent][m].mean() - b[absent][m].mean()) for a, b, m in zip(p, q, masks, strict=True)]
     assert got["probability difference"]["value"] == pytest.approx(np.mean(want), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text", ["not {a}", "{a} vs {b}", "{b} vs {a}", "{a} vs top2", "{a}@predicted", "{a} vs {b}@predicted"]
+)
+def test_every_target_of_an_absent_class_is_explained_as_a_whole(here: Path, text: str) -> None:
+    """As a class alone is; of a contrast both sides, if one is predicted nowhere."""
+    predicted = own("dense").argmax(1)
+    there = [(predicted == c).any(axis=(1, 2)) for c in range(5)]
+    a, b = next(c for c in range(5) if not there[c].all()), next(c for c in range(5) if there[c].all())
+    got, report = figures("dense.xai", "dense-near.xai", "photos", "-t", text.format(a=a, b=b))
+    p, q, first = own("dense"), own("dense-near"), b if text.startswith("{b}") else a
+    masks = [(one.argmax(0) == first) if there[a][i] else np.full(one.shape[1:], True) for i, one in enumerate(p)]
+    want = [abs(x[first][m].mean() - y[first][m].mean()) for x, y, m in zip(p, q, masks, strict=True)]
+    assert got["probability difference"]["value"] == pytest.approx(np.mean(want), abs=1e-5)
+    assert len(report["images"]) == COUNT
+
+
+def test_places_that_are_named_stay() -> None:
+    space, mask = ScoreSpace(3, ("road", "sky", "sky vs road"), kind="dense"), np.ones((2, 2), bool)
+    for written, want in (
+        (None, Region(None, "all")),
+        (1, Region(1, "all")),
+        ("road@predicted vs sky@1,2,3,4", Contrast(Region("road", "all"), Region("sky", "1,2,3,4"))),
+        ("sky vs road", Region("sky vs road", "all")),
+        ("not sky", Not(Region("sky", "all"))),
+        ("road vs 0.5*top1", Finer(Region("road", "all"), 1, 0.5)),
+        (Finer(Region("road", (1, 2, 3, 4))), Finer(Region("road", (1, 2, 3, 4)))),
+        (Contrast(0, 1), Contrast(Region(0, "all"), Region(1, "all"))),
+    ):
+        assert everywhere(written, space) == want
+    kept = Region(1, mask)
+    assert everywhere(kept, space) is kept
 
 
 def test_the_figures_of_classes_by_hand() -> None:
