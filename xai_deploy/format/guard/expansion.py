@@ -2,7 +2,8 @@
 
 - Constants <= 4 * file + 512 MiB. What is computed from constants, or from the sizes of inputs, counts as a constant, because
   runtimes compute it when they load the graph.
-- Constants and all tensors alive at once <= 4 * file + 512 MiB + batch * (512 MiB + 512 * image), with the image in float32.
+- Constants and all tensors alive at once <= 4 * file + 512 MiB + batch * (512 MiB + 512 * image), with the image in float32. What a
+  runtime takes beside them while it computes a node counts, too: the windows of a convolution side by side.
 - Multiplications <= batch * 2^42.
 """
 
@@ -75,18 +76,19 @@ class Expansion:
         try:
             for i, (node, outputs) in enumerate(self._run.results(inputs)):
                 work += sum(known.work * known.count for known in outputs)
+                scratch = sum(known.scratch for known in outputs)
                 for name, known in zip(node.outputs, outputs, strict=False):
                     need = known.count * known.size
                     if known.constant:
                         constants += need
-                        self._bound(node, known, constants, self._constant_limit)
+                        self._bound(node, known, constants + scratch, self._constant_limit)
                     else:
                         living[name] = need
                         alive += need
-                        self._bound(node, known, alive + constants, limit)
-                        largest = max(largest, (need, str(node)))
-                        if alive > most[0]:
-                            most = alive, largest[1]
+                        self._bound(node, known, alive + constants + scratch, limit)
+                        largest = max(largest, (need + scratch, str(node)))
+                        if alive + scratch > most[0]:
+                            most = alive + scratch, largest[1]
                 for name in node.inputs + node.outputs:
                     if name in living and self._last.get(name, -1) <= i:  # -1: nobody reads it
                         alive -= living.pop(name)

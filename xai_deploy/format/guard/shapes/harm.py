@@ -158,11 +158,16 @@ def check_axis(call: Call) -> None:
 
 
 def check_window(call: Call) -> None:
-    """Refuse a pooling whose window is far larger than its input, because OpenVINO walks over all of the window.
+    """Refuse a pooling or an LRN whose window is far larger than its input: OpenVINO walks over all of a pooling's window, and ONNX
+    Runtime takes memory for all of an LRN's.
 
     Raises:
         Harmful: The window is that large.
     """
+    if call.node.op == "LRN" and call.number("size", 1) > 2 * call[0].shape[1] + 1:
+        raise Harmful(
+            f"{call.node} has a window of {call.number('size', 1)} channels for an input {list(call[0].shape)}"
+        )
     if call.node.op in ("AveragePool", "MaxPool", "LpPool"):
         kernel = call.ints("kernel_shape") or []
         for size, k in zip(call[0].shape[2:], kernel, strict=False):

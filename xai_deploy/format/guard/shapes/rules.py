@@ -37,6 +37,7 @@ class Known:
         exact: Whether the sizes are exact.
         constant: Whether it depends on no input, or only on the shapes of inputs: a runtime computes it as it loads the graph.
         work: Multiplications for each of its elements.
+        scratch: Bytes that a runtime takes beside it while it computes it.
         bounds: The least and the largest whole number that it can hold, see `bounds.bounds_of`; None if they are not known.
         range: The least and the largest value of each entry, if it is small and holds sizes that are bounded; see `ranges`.
     """
@@ -47,6 +48,7 @@ class Known:
     exact: bool = True
     constant: bool = False
     work: int = 0
+    scratch: int = 0
     bounds: Bounds | None = None
     range: tuple[NDArray[Any], NDArray[Any]] | None = None
 
@@ -173,6 +175,11 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def single(known: Known) -> int:
+    """Bytes of an element where a runtime computes in float32 at least."""
+    return max(4, known.size)
 
 
 def broadcast(*inputs: Known) -> Shape:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from .layout import whole
-from .rules import Call, Known, Unknowable, exact, rule
+from .rules import Call, Known, Unknowable, exact, rule, single
 
 
 @rule("GridSample")
@@ -31,6 +33,14 @@ def roi_align(call: Call) -> list[Known]:
 def max_roi_pool(call: Call) -> list[Known]:
     x, rois = call[0], call[1]
     return [Known((*rois.shape[:1], *x.shape[1:2], *(call.ints("pooled_shape") or [])), x.size, exact=exact(x, rois))]
+
+
+@rule("LRN")
+def lrn(call: Call) -> list[Known]:
+    """ONNX Runtime squares one image at a time, with as many zeros around its channels as the window reaches beyond them."""
+    x = call[0]
+    padded = x.shape[1] + max(call.number("size", 1), 1) - 1
+    return [Known(x.shape, x.size, exact=x.exact, scratch=padded * math.prod(x.shape[2:]) * single(x))]
 
 
 @rule("LSTM", "GRU", "RNN")
@@ -67,7 +77,9 @@ def attention(call: Call) -> list[Known]:
         shape = (q.shape[0], rows, q.shape[1] * v.shape[3])  # type: ignore[assignment]
     kept = [Known((*x.shape[:2], columns, x.shape[3]), q.size, exact=is_exact) for x in (k, v)]
     scores = Known((*q.shape[:3], columns), q.size, exact=is_exact)
-    return [Known(shape, q.size, exact=is_exact), *kept, scores][: len(call.node.outputs)]
+    beside = scores.count * single(q) if len(call.node.outputs) < 4 else 0  # runtimes compute them, asked for or not
+    y = Known(shape, q.size, exact=is_exact, scratch=beside)
+    return [y, *kept, scores][: len(call.node.outputs)]
 
 
 def _heads(x: Known, heads: int) -> Known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .rules import Call, Known, Unknowable, exact, rule
+from .rules import Call, Known, Unknowable, exact, rule, single
 
 
 def slid(call: Call, x: Known, kernel: list[int]) -> tuple[int, ...]:
@@ -52,8 +52,19 @@ def _window(call: Call, x: Known, weight: Known) -> list[int]:
 def conv(call: Call) -> list[Known]:
     x, weight = call[0], call[1]
     places = slid(call, x, _window(call, x, weight))
-    size = x.size if call.node.op == "Conv" else max(4, x.size)
-    return [Known((x.shape[0], weight.shape[0], *places), size, exact=x.exact, work=math.prod(weight.shape[1:]))]
+    size, work = x.size if call.node.op == "Conv" else single(x), math.prod(weight.shape[1:])
+    scratch = _beside(call, x, weight) * math.prod(weight.shape[2:]) * math.prod(places)
+    return [Known((x.shape[0], weight.shape[0], *places), size, exact=x.exact, work=work, scratch=scratch)]
+
+
+def _beside(call: Call, x: Known, weight: Known) -> int:
+    """Bytes that ONNX Runtime takes for each entry of a window at each place, of one image. A Conv is taken piece by piece.
+
+    The windows lie side by side; those of a DeformConv with 4 positions and 4 weights for each entry of each of its grids.
+    """
+    if call.node.op == "DeformConv":
+        return x.shape[1] * single(x) + 32 * call.number("offset_group", 1)
+    return weight.shape[1] * x.size if call.node.op == "ConvInteger" else 0
 
 
 @rule("QLinearConv")
@@ -94,8 +105,10 @@ def conv_transpose(call: Call) -> list[Known]:
     channels = weight.shape[1] * call.number("group", 1)
     shape = (x.shape[0], channels, *(max(size, 0) for size in sizes))
     # Each input element is multiplied by weight.shape[1:]; `work` counts per output element.
-    work = x.count * math.prod(weight.shape[1:]) // max(1, math.prod(shape))
-    return [Known(shape, x.size, exact=x.exact, work=work)]
+    products = math.prod(weight.shape[1:])
+    work = x.count * products // max(1, math.prod(shape))
+    # ONNX Runtime makes the products of one image and one group before it adds them up.
+    return [Known(shape, x.size, exact=x.exact, work=work, scratch=products * math.prod(x.shape[2:]) * single(x))]
 
 
 def _may_end_early(call: Call, x: Known, places: tuple[int, ...]) -> bool:
