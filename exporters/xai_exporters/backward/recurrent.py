@@ -27,6 +27,7 @@ _KNOWN: dict[str, dict[str, float]] = {
     "ScaledTanh": {"alpha": 1.0, "beta": 1.0},
 }  # fmt: skip
 """Activation -> its parameters, and what they are if the node does not say. The last two are no operators of ONNX's."""
+_SPELT = {name.lower(): name for name in _KNOWN}  # ONNX does not tell capitals apart
 _STEPS = (
     512  # of all nodes and directions: a step makes about 45 nodes, and a runtime takes minutes to open a graph of more
 )
@@ -82,7 +83,8 @@ class _Recurrent:
             self._text("direction", "forward")
         ]
         per = len(_ACTIVATIONS[self.kind])
-        given = [str(name) for name in step.attr("activations", _ACTIVATIONS[self.kind] * len(self.directions))]
+        stated = step.attr("activations", _ACTIVATIONS[self.kind] * len(self.directions))
+        given = [_SPELT.get(str(name).lower(), str(name)) for name in stated]
         steps = step.dims(step.x)[0]
         self._check(steps, given)
         parameters = self._parameters(given)

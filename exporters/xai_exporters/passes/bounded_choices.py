@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 
 from ..graph.emit import Emitter
 from ..graph.reading import attribute, constant_of
@@ -15,21 +16,33 @@ from ..graph.reading import attribute, constant_of
 _VIEWS = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 
-def bound_choices(graph: ir.Graph) -> bool:
-    """Rewrite the graph in place.
+def bound_choices(model: ir.Model) -> bool:
+    """Rewrite the graph in place. Its shapes are inferred if a TopK asks for it.
 
     Returns:
         Whether anything was rewritten.
     """
-    made = [node for node in graph if node.op_type == "TopK" and len(node.inputs) == 2]
-    changed = [_bound(graph, node) for node in made if constant_of(node.inputs[1]) is None]
+    graph = model.graph
+    made = [
+        node
+        for node in graph
+        if node.op_type == "TopK" and len(node.inputs) == 2 and constant_of(node.inputs[1]) is None
+    ]
+    if not made:
+        return False
+    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    changed = [_bound(graph, node) for node in made if _is_list(node.inputs[0])]
     if any(changed):
         graph.sort()
     return any(changed)
 
 
+def _is_list(value: ir.Value | None) -> bool:
+    """Whether a tensor has one axis, as the scores of what a network found have. How many others have does not depend on these."""
+    return value is not None and value.shape is not None and len(value.shape) == 1
+
+
 def _bound(graph: ir.Graph, node: ir.Node) -> bool:
-    """The values are of one axis, as a list of scores is."""
     x, count = node.inputs
     most = None if count is None else _most(count)
     if x is None or most is None or attribute(node, "axis", -1) not in (0, -1):

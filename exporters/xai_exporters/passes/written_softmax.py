@@ -2,7 +2,7 @@
 
     exp(x - m) / sum(exp(x - m))  =  exp(x - log sum(exp(x)))  =  exp(log softmax(x))  =  softmax(x)
 
-m is the largest x along the axis, another reduction that is the same along it, or 0.
+m is the largest x along the axis, another reduction of x along it, or 0.
 Keras wrote its softmax so for inputs of more than two axes. As one operator it is an attention to `auto`, the end of a classifier
 or segmenter to the search for logits, and has its own rule of relevance.
 """
@@ -64,7 +64,7 @@ def _parts(node: ir.Node) -> tuple[ir.Value, int] | None:
     whole = exp.inputs[0]
     found = _minus(whole)
     # what is the same along the axis takes nothing from the quotient
-    if found is not None and (taken := _reduced(found[1])) is not None and taken[2] == axis:
+    if found is not None and (taken := _reduced(found[1])) is not None and taken[1:] == (found[0], axis):
         return found[0], axis
     return None if whole is None else (whole, axis)
 

@@ -27,7 +27,9 @@ class Pass:
 
     kinds: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value | None, *further: ir.Value | None) -> Result:
+        if r is None or any(part is not None for part in further):
+            raise step.refuse("the scores read its further outputs, too, and no rule divides their relevance")
         return give(op, step, r, min(step.leads))
 
 

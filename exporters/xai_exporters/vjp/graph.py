@@ -349,5 +349,12 @@ def _at(graph: ir.Graph, level: int) -> ir.Value:
 
 def _infer_types(graph: ir.Graph) -> None:
     """Infer element types where some are missing."""
-    if any(value.dtype is None for node in graph for value in node.outputs):
-        common.ShapeInferencePass(check_type=False, strict_mode=False)(ir.Model(graph, ir_version=IR_VERSION))
+    if all(value.dtype is not None for node in graph for value in node.outputs):
+        return
+    model = ir.Model(graph, ir_version=IR_VERSION)
+    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    for node in graph:  # ONNX's inference gives none after GroupNormalization of opset 21
+        x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if node.op_type == "GroupNormalization" and x is not None and y.dtype is None and x.dtype is not None:
+            y.dtype = x.dtype
+            common.ShapeInferencePass(check_type=False, strict_mode=False)(model)

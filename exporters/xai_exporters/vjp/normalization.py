@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,12 +28,30 @@ def batch_normalization(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) 
 
 
 @vjp("LayerNormalization")
-def layer_normalization(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
-    """Over the axes from `axis` on; see `_normalised`."""
+def layer_normalization(
+    op: Ops, step: Step, dy: ir.Value | None, of_mean: ir.Value | None = None, of_inverse: ir.Value | None = None
+) -> ir.Value:
+    """Over the axes from `axis` on; see `_normalised`. Its further outputs are the mean m and r = 1/sqrt(variance + eps).
+
+    With n numbers along the axes dm/dx = 1/n, dr/dx = -r^3 (x - m)/n.
+    """
     step.only_first()
-    first = step.axis(step.attr("axis", -1))
-    axes = list(range(first, len(step.dims(step.x))))
-    return _normalised(op, step.x, op.Mul(dy, step.input(1)), axes, float(step.attr("epsilon", 1e-5)))
+    x, epsilon = step.x, float(step.attr("epsilon", 1e-5))
+    axes = list(range(step.axis(step.attr("axis", -1)), len(step.dims(x))))
+    parts = [] if dy is None else [_normalised(op, x, op.Mul(dy, step.input(1)), axes, epsilon)]
+    if of_mean is not None or of_inverse is not None:
+        sizes = [step.dims(x)[axis] for axis in axes]
+        if None in sizes:
+            raise step.refuse("it normalises over the batch: an image's result depends on its neighbours")
+        kind = int(ir.DataType.from_numpy(op.floats))  # the further outputs may be float32 beside a float16 image
+        each = 1 / math.prod(size for size in sizes if size is not None)
+        if of_mean is not None:
+            parts.append(op.Expand(op.Mul(op.Cast(of_mean, to=kind), each), op.Shape(x)))
+        if of_inverse is not None:
+            centred, r = _centred(op, x, axes, epsilon)
+            cubed = op.Mul(op.Mul(r, r), r)
+            parts.append(op.Mul(op.Mul(op.Mul(op.Cast(of_inverse, to=kind), cubed), -each), centred))
+    return functools.reduce(op.Add, parts)
 
 
 @vjp("RMSNormalization")
@@ -117,9 +137,14 @@ def _normalised(op: Ops, x: ir.Value, g: ir.Value, axes: Sequence[int], epsilon:
 
     dx = r (g - mean(g) - xhat mean(g xhat)).
     """
-    centred = op.Sub(x, op.ReduceMean(x, list(axes), keepdims=1))
-    variance = op.ReduceMean(op.Mul(centred, centred), list(axes), keepdims=1)
-    r = op.Reciprocal(op.Sqrt(op.Add(variance, epsilon)))
+    centred, r = _centred(op, x, axes, epsilon)
     xhat = op.Mul(centred, r)
     inner = op.ReduceMean(op.Mul(g, xhat), list(axes), keepdims=1)
     return op.Mul(r, op.Sub(op.Sub(g, op.ReduceMean(g, list(axes), keepdims=1)), op.Mul(xhat, inner)))
+
+
+def _centred(op: Ops, x: ir.Value, axes: Sequence[int], epsilon: float) -> tuple[ir.Value, ir.Value]:
+    """x - mean and 1/sqrt(variance + eps)."""
+    centred = op.Sub(x, op.ReduceMean(x, list(axes), keepdims=1))
+    variance = op.ReduceMean(op.Mul(centred, centred), list(axes), keepdims=1)
+    return centred, op.Reciprocal(op.Sqrt(op.Add(variance, epsilon)))

@@ -78,7 +78,7 @@ def find_transposed_window(step: Step, kernel: Sizes) -> Window:
     extra = [int(p) for p in step.attr("output_padding", [0] * len(kernel))]
     auto = _text(step.attr("auto_pad", "NOTSET"))
     begin = tuple(int(p) for p in step.attr("pads", [0] * 2 * len(kernel))[: len(kernel)])
-    if auto == "VALID":
+    if auto == "VALID" and step.attr("output_shape") is None:
         begin = (0,) * len(kernel)
     elif auto != "NOTSET" or step.attr("output_shape") is not None:
         spans = zip(small, strides, kernel, dilations, extra, big, strict=True)

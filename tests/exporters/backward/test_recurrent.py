@@ -91,6 +91,7 @@ CASES: list[tuple[str, bool, dict[str, Any]]] = [
         False,
         {"activations": ["HardSigmoid", "ThresholdedRelu"], "activation_alpha": [0.3, 0.1], "activation_beta": [0.4]},
     ),
+    ("LSTM", False, {"activations": ["sigmoid", "tanh", "hardsigmoid"]}),
 ]
 
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from xai_exporters.passes.bounded_choices import bound_choices
+from xai_exporters.passes.clean import clean
 
 TEXT = """<ir_version: 10, opset_import: ["": 18]> g (float[12] x) => (float[k] y, int64[k] places)
 <float half = {0.5}, int64[1] zero = {0}, int64[1] five = {5}> {
@@ -22,7 +23,7 @@ y, places = TopK<LARGEST>(s, k) }"""
 def test_the_same(minimum: str, largest: int) -> None:
     source = onnx.parser.parse_model(TEXT.replace("MINIMUM", minimum).replace("LARGEST", f"largest = {largest}"))
     model = ir.from_proto(source)
-    assert bound_choices(model.graph)
+    assert bound_choices(model)
     [node] = [node for node in model.graph if node.op_type == "TopK"]
     assert ir.convenience.get_const_tensor(node.inputs[1]) is not None  # type: ignore[arg-type]
     before, after = (onnxruntime.InferenceSession(m.SerializeToString()) for m in (source, ir.to_proto(model)))
@@ -35,4 +36,20 @@ def test_the_same(minimum: str, largest: int) -> None:
 
 def test_without_a_bound() -> None:
     source = onnx.parser.parse_model(TEXT.replace("MINIMUM", "k = Identity(n)").replace("LARGEST", "largest = 1"))
-    assert not bound_choices(ir.from_proto(source).graph)
+    assert not bound_choices(ir.from_proto(source))
+
+
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_tensors_of_several_axes_stay(axis: int) -> None:
+    """The largest values of each channel (WILDCAT's pooling), at most as many as there are: not those of all channels together."""
+    text = """<ir_version: 10, opset_import: ["": 18]> g (float[N, 3, 4, 4] image) => (float[N, 3] scores)
+    <int64[3] flat = {0, 3, -1}, int64[1] five = {5}, int64[1] last = {2}, int64[1] where = {2}> {
+    x = Relu(image) t = Reshape(x, flat) n = Shape(t) m = Gather(n, where) k = Min(m, five)
+    y, places = TopK<axis = AXIS>(t, k) scores = ReduceMean<keepdims = 0>(y, last) }"""
+    source = onnx.parser.parse_model(text.replace("AXIS", str(axis)))
+    cleaned = clean(source, None)
+    assert cleaned.reason is None  # it takes several images
+    images = np.random.default_rng(1).standard_normal((2, 3, 4, 4)).astype(np.float32)
+    got = onnxruntime.InferenceSession(ir.to_proto(cleaned.model).SerializeToString()).run(None, {"image": images})[0]
+    want = np.sort(np.maximum(images, 0).reshape(2, 3, 16), axis=-1)[..., -5:].mean(-1)
+    np.testing.assert_allclose(got, want, rtol=1e-6)

@@ -292,6 +292,18 @@ REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
         lambda b: fused(b, "ConvTransposeWithDynamicPads", patches(b), b.draw(WIDTH, 3, 3, 3), b("Shape", patches(b))),
         "its pads are computed; export the network for a fixed size",
     ),
+    "fewer queries": (
+        lambda b: fused(
+            b,
+            "MultiHeadAttention",
+            b("Slice", tokens(b), b.weight([0]), b.weight([3]), b.weight([1])),
+            tokens(b),
+            tokens(b),
+            num_heads=2,
+            unidirectional=1,
+        ),
+        r"it is unidirectional with 3 queries and \d+ keys; export it with a mask",
+    ),
     "no keys": (
         lambda b: fused(b, "MultiHeadAttention", tokens(b), num_heads=2),
         "its queries have 3 dimensions and there are no keys",

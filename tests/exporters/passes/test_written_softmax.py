@@ -72,6 +72,23 @@ def test_the_numbers(kind: str, dynamo: bool) -> None:
     close(got, want.numpy(), 1e-5)
 
 
+def test_a_difference_that_is_larger() -> None:
+    """The largest of more numbers than x has is no m: the difference itself is what the softmax is of."""
+    torch.manual_seed(0)
+    network = Dense(
+        lambda x: (t := torch.exp(x[:, :, :1] - x.amax(AXIS, keepdim=True))) / t.sum(AXIS, keepdim=True)
+    ).eval()
+    images = torch.randn(2, *SHAPE)
+    cleaned = clean(both_ways(network, False, SHAPE), None)
+    [softmax] = [node for node in cleaned.graph if node.op_type == "Softmax"]
+    assert softmax.inputs[0] is not None
+    assert softmax.inputs[0].producer().op_type == "Sub"  # type: ignore[union-attr]
+    name = str(cleaned.graph.inputs[0].name)
+    [got] = onnxruntime(ir.serde.serialize_model(cleaned.model).SerializeToString(), {name: images.numpy()}).values()
+    with torch.no_grad():
+        close(got, network(images).numpy(), 1e-5)
+
+
 @pytest.mark.parametrize("kind", FORMS)
 def test_a_segmenter(kind: str, tmp_path: Path) -> None:
     """Its scores are the logits, whose softmax is the file's output."""

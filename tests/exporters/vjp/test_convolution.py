@@ -109,6 +109,7 @@ CASES = [
     transposed((3, 4, 5), (3, 2, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER"),
     transposed((3, 4, 5), (3, 2, 3, 3), strides=[2, 2], auto_pad="SAME_LOWER"),
     transposed((3, 4, 5), (3, 2, 3, 3), strides=[2, 2], auto_pad="VALID"),
+    transposed((3, 4, 5), (3, 2, 3, 3), strides=[2, 2], output_shape=[8, 10], auto_pad="VALID"),
     transposed((3, 6), (3, 2, 4), strides=[3], pads=[1, 2]),
     transposed((2, 3, 2, 3), (2, 3, 2, 3, 2), strides=[2, 1, 2], pads=[1, 0, 1] * 2),
 ]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
 
-from .harness import Array, Case, Free, check, check_at, double, weights
+from .harness import Array, Case, Free, Gradient, check, check_at, double, weights
 
 W = weights()
 X = Free(("N", 6, 4, 5))
@@ -68,6 +69,31 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rule(case: Case) -> None:
     check(case)
+
+
+@pytest.mark.parametrize("read", ["mean", "inverse deviation", "all"])
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_what_is_read_of_the_mean_and_the_deviation(read: str, axis: int) -> None:
+    """LayerNormalization's further outputs, alone and beside its result."""
+    last = {
+        "mean": [helper.make_node("Mul", ["m", "m"], ["out"])],
+        "inverse deviation": [helper.make_node("Exp", ["r"], ["out"])],
+        "all": [helper.make_node("Mul", ["y", "m"], ["p"]), helper.make_node("Add", ["p", "r"], ["out"])],
+    }[read]
+    nodes = [helper.make_node("LayerNormalization", ["x0", "s"], ["y", "m", "r"], axis=axis, epsilon=0.25), *last]
+    scale = numpy_helper.from_array(S5 if axis == -1 else S45, "s")
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in (("x0", X.shape), ("out", None))
+    ]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [scale])
+    gradient = Gradient(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), "x0", read
+    )
+    rng = np.random.default_rng(0)
+    feeds = {"x0": X.sample(3, rng)}
+    dy = rng.standard_normal(gradient.f(feeds).shape).astype(np.float32).astype(np.float64)
+    gradient.on_runtimes(feeds, dy)
+    gradient.against_central_differences(feeds, dy, rng)
 
 
 @pytest.mark.parametrize("p", [1, 2])

@@ -79,7 +79,12 @@ def _result(
         biases: What is added to the scores.
     """
     scale = float(node.attr("scale", 0.0)) or 1 / math.sqrt(size)
-    seen = np.tri(node.dim(*queries), node.dim(*keys), dtype=np.bool_) if node.attr("unidirectional", 0) else None
+    count, every = node.dim(*queries), node.dim(*keys)
+    if (
+        node.attr("unidirectional", 0) and count < every
+    ):  # ONNX Runtime's own result fits no place of the queries among the keys
+        raise node.refuse(f"it is unidirectional with {count} queries and {every} keys; export it with a mask")
+    seen = np.tri(count, every, dtype=np.bool_) if node.attr("unidirectional", 0) else None
     given = [bias for bias in biases if bias is not None]
     bias = op.Add(*given) if len(given) == 2 else given[0] if given else None
     return heads_last(op, attend(op, parts, scale, bias, seen).y)
