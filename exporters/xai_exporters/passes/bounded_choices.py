@@ -17,7 +17,7 @@ _VIEWS = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def bound_choices(model: ir.Model) -> bool:
-    """Rewrite the graph in place. Its shapes are inferred if a TopK asks for it.
+    """Rewrite the graph in place.
 
     Returns:
         Whether anything was rewritten.
@@ -32,6 +32,9 @@ def bound_choices(model: ir.Model) -> bool:
         return False
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
     changed = [_bound(graph, node) for node in made if _is_list(node.inputs[0])]
+    for node in graph:
+        for value in node.outputs:
+            value.shape = None  # what is inferred may hold the old, fixed batch
     if any(changed):
         graph.sort()
     return any(changed)

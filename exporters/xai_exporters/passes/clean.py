@@ -178,7 +178,6 @@ def _clean(
     if any([write_parts(model), write_sequences(model), store_codes(graph), write_softmaxes(graph)]):
         _fold(model)
     bound_choices(model)
-    _forget_shapes(graph)
     mark_quantisers(graph)
     require_standard_ops(model)
     common.NameFixPass()(model)
