@@ -1,7 +1,9 @@
 """Separable image resampling in NumPy: one weight matrix per axis, two matrix products.
 
-With `antialias` it equals PIL's (and torchvision's) resize up to PIL's rounding to 8 bits between the two axes;
-without, it is plain interpolation with half-pixel centres, `align_corners=False`.
+With `antialias` it equals torchvision's resize of tensors, and PIL's up to what PIL does between the two axes: it rounds to 8
+bits, and clips there, too. The bicubic filter overshoots at edges between black and white, so that PIL's result differs by up to
+some 30 of 255 beside them (10 to 21 in black text on white, 7 in photographs). Fused graphs and the web page compute the same as
+this module. Without `antialias` it is plain interpolation with half-pixel centres, `align_corners=False`.
 """
 
 from __future__ import annotations

@@ -32,6 +32,19 @@ def test_antialiased_resize_is_pils(interpolation: str, size: tuple[int, int]) -
     assert np.abs(rounded - wanted.astype(float)).max() <= {"nearest": 0, "bilinear": 1, "bicubic": 2}[interpolation]
 
 
+@pytest.mark.parametrize("size", [(40, 50), (90, 120), (31, 200), (60, 40)])
+def test_black_and_white_is_as_torch_resizes_it(size: tuple[int, int]) -> None:
+    """Where the bicubic filter overshoots on both axes PIL clips twice: near it, not equal to it."""
+    pixels = np.random.default_rng(0).integers(0, 2, (47, 61, 3)).astype(np.uint8) * 255
+    found = resample.resize(np.moveaxis(pixels, -1, 0), *size, interpolation="bicubic", antialias=True)
+    rounded = np.clip(np.rint(np.moveaxis(found, 0, -1)), 0, 255)
+    tensor = torch.from_numpy(np.moveaxis(pixels, -1, 0)[None].astype(np.float32))
+    own = torch.nn.functional.interpolate(tensor, size=size, mode="bicubic", antialias=True).clamp(0, 255).round()
+    assert np.abs(rounded - np.moveaxis(own[0].numpy(), 0, -1)).max() <= 1
+    pil = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC)).astype(float)
+    assert 2 < np.abs(rounded - pil).max() <= 32
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_a_long_strip_is_pils_and_leaves_nothing_behind(interpolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrices of many pixels are made in blocks and are not kept: 65,535 pixels would hold 58 MB for each such image."""
