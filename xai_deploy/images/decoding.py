@@ -115,7 +115,13 @@ def _decoded(cv2: Any, data: bytes, header: Header, path: object) -> NDArray[Any
             f"{path}: its header announces {header.width} x {header.height} pixels, but it holds "
             f"{image.shape[1]} x {image.shape[0]}; the file is damaged, or made to deceive"
         )
-    return image
+    return image if header.levels is None else _spread(image, header.levels)
+
+
+def _spread(image: NDArray[Any], bits: tuple[int, ...]) -> NDArray[Any]:
+    """Values of so many bits, shifted up to 8, as shares of 255, rounded down as PIL does: [h,w,3]."""
+    tables = [(np.arange(256) >> (8 - own)) * 255 // ((1 << own) - 1) for own in bits]
+    return np.stack([table.astype(np.uint8)[image[..., i]] for i, table in enumerate(tables)], axis=-1)
 
 
 @contextlib.contextmanager

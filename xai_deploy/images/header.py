@@ -37,6 +37,7 @@ class Header:
         turns: Whether OpenCV may exchange width and height, as EXIF or the like says.
         stripped: The file without parts that are dangerous and not needed; None: the file as it is.
         orientation: How the picture is turned, 1 to 8 as in EXIF; None: OpenCV turns it.
+        levels: Bits of blue, green and red that OpenCV only shifts up to 8, so that white is 248; None: it gives all 8.
         check: Checks the rest of the file after the size has been allowed; raises as the parser does.
     """
 
@@ -49,6 +50,7 @@ class Header:
     turns: bool = False
     stripped: bytes | None = None
     orientation: int | None = None
+    levels: tuple[int, int, int] | None = None
     check: Callable[[], None] = lambda: None
 
     @property

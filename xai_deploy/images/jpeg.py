@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import replace
 
 from .header import Header, Incomplete, Unsupported, pieces
+from .tiff import EXIF, long_orientation
 
 SCANS = 100
 """The most scans of a file. A few kilobytes can repeat a progressive scan thousands of times, and each goes over all pixels."""
@@ -17,7 +19,7 @@ _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended, progressive, and t
 
 def jpeg(data: bytes) -> Header:
     """Check that the file has one frame header, at least one scan, and the end marker."""
-    position, header, scans = 2, None, 0
+    position, header, scans, exif = 2, None, 0, b""
     for _ in pieces():
         fill = _FILL.match(data, position)
         if fill is None:
@@ -36,6 +38,8 @@ def jpeg(data: bytes) -> Header:
             if header is not None:
                 raise Incomplete
             header = _frame(marker, data, position)
+        if marker == 0xE1 and not exif and data.startswith(EXIF, position + 2):
+            exif = data[position + 2 : position + length]
         position += length
         if marker == 0xDA:  # SOS, a scan
             scans += 1
@@ -49,7 +53,7 @@ def jpeg(data: bytes) -> Header:
             position = following.start()
     if header is None or scans == 0:
         raise Incomplete
-    return header
+    return replace(header, orientation=long_orientation(exif) if exif else None)
 
 
 def _frame(marker: int, data: bytes, position: int) -> Header:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from .header import Header, Incomplete, pieces
+from .tiff import long_orientation
 
 _ALPHA = (4, 6)  # colour types: grey with alpha, RGB with alpha
 _EXIF_AS_TEXT = b"Raw profile type exif\0"
@@ -16,7 +17,7 @@ def png(data: bytes) -> Header:
     """Check that IHDR comes first and only once, and IEND last."""
     position, kind = 8, b""
     transparent, dropped, text_kept = False, False, False
-    kept = [data[:8]]
+    kept, turned = [data[:8]], None
     for _ in pieces():
         length, kind = struct.unpack_from(">I4s", data, position)
         if (kind == b"IHDR") != (position == 8) or position + 12 + length > len(data):
@@ -28,6 +29,8 @@ def png(data: bytes) -> Header:
             dropped = True
         else:
             kept.append(data[position : position + 12 + length])
+        if kind == b"eXIf":
+            turned = turned or long_orientation(data[position + 8 : position + 8 + length])
         transparent |= kind == b"tRNS"
         position += 12 + length  # length, type and CRC take 4 bytes each
         if kind == b"IEND":
@@ -40,4 +43,5 @@ def png(data: bytes) -> Header:
         alpha=transparent or colour in _ALPHA,
         turns=True,
         stripped=b"".join(kept) if dropped else None,
+        orientation=turned,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import zlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -24,6 +26,8 @@ _WHITE_IS_ZERO, _PALETTE, _YCBCR = 0, 3, 6  # photometric interpretations
 # photometric interpretation -> samples without extra ones; 8 (CIELab) is left out, because OpenCV reads it in wrong colours
 _COLOURS = {_WHITE_IS_ZERO: 1, 1: 1, 2: 3, _PALETTE: 1, 4: 1, 5: 4, _YCBCR: 3}
 _FITS = {"uint": (1, 8, 16, 32), "int": (8, 16, 32), "float": (32, 64)}  # bits that OpenCV reads, and 4 in palettes
+EXIF = b"Exif\0\0"
+"""What EXIF data begin with in most files; what follows is a TIFF without pixels."""
 _FEED = 1 << 16  # bytes unpacked at a time
 _TILE_LIMIT = 1 << 24  # pixels of a tile
 
@@ -93,8 +97,17 @@ def orientation(exif: bytes) -> int:
     return turned if turned in range(1, 9) else 1
 
 
-def _tags(data: bytes) -> Tags:
-    """The first directory. A tag that occurs twice is refused, because readers differ in which of the two they take."""
+def long_orientation(exif: bytes) -> int | None:
+    """How a picture is turned, 2 to 8, if its EXIF data say so in 32 bits: OpenCV reads 16 alone. None for any other data."""
+    with contextlib.suppress(Incomplete, Unsupported, struct.error, IndexError, OverflowError):
+        turned = _one(_tags(exif.removeprefix(EXIF), {4: "I"}), _ORIENTATION, 1)
+        return turned if turned in range(2, 9) else None
+    return None
+
+
+def _tags(data: bytes, codes: Mapping[int, str] = _CODES) -> Tags:
+    """The first directory: the tags of these types of fields. A tag that occurs twice is refused, because readers differ in which
+    of the two they take."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     (position,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
@@ -113,7 +126,7 @@ def _tags(data: bytes) -> Tags:
                 f"is a TIFF with tag {tag} twice, so that it is not known which one counts; save it again"
             )
         seen.add(tag)
-        code = _CODES.get(kind)
+        code = codes.get(kind)
         if code is None or tag not in _LONGEST:
             continue
         place = at + size - inline

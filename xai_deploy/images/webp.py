@@ -7,7 +7,7 @@ import struct
 from dataclasses import replace
 
 from .header import Header, Incomplete, Unsupported, pieces
-from .tiff import orientation
+from .tiff import EXIF, orientation
 
 
 def webp(data: bytes) -> Header:
@@ -42,7 +42,7 @@ def webp(data: bytes) -> Header:
 def _turned(exif: bytes) -> int:
     """The orientation in EXIF data; 1 (upright) if they are damaged."""
     with contextlib.suppress(Incomplete, Unsupported, struct.error, IndexError, OverflowError):
-        return orientation(exif.removeprefix(b"Exif\0\0"))
+        return orientation(exif.removeprefix(EXIF))
     return 1
 
 

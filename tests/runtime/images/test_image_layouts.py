@@ -78,6 +78,67 @@ def test_grey_with_extra_channels(
         )
 
 
+FIELDS = {
+    "555": (16, (0x7C00, 0x3E0, 0x1F)),
+    "565": (16, (0xF800, 0x7E0, 0x1F)),
+    "blue first": (32, (0xFF0000, 0xFF00, 0xFF)),
+    "red first": (32, (0xFF, 0xFF00, 0xFF0000)),
+    "from the top": (32, (0xFF000000, 0xFF0000, 0xFF00)),
+    "of 10 bits": (32, (0x3FF00000, 0xFFC00, 0x3FF)),
+}
+
+
+def fields(name: str, header: int, packing: int = 3) -> bytes:
+    """A BMP whose colours lie where masks say, with a header of so many bytes."""
+    bits, masks = FIELDS[name]
+    pixels = np.zeros(PIXELS.shape[:2], np.uint64)
+    for i, mask in enumerate(masks):
+        values = PIXELS[..., i].astype(np.uint64) * np.uint64(mask.bit_count() > 8) * np.uint64(4)
+        values += (PIXELS[..., i] >> max(8 - mask.bit_count(), 0)).astype(np.uint64) * np.uint64(mask.bit_count() <= 8)
+        pixels |= values << np.uint64((mask & -mask).bit_length() - 1)
+    rows = pixels[::-1].astype(f"<u{bits // 8}").tobytes()
+    info = struct.pack("<IiiHHIIiiII", header, 20, 31, 1, bits, packing, len(rows), 0, 0, 0, 0)
+    info += struct.pack("<III", *masks) + bytes(max(header - 52, 0)) if packing == 3 else bytes(header - 40)
+    return b"BM" + struct.pack("<IHHI", 14 + len(info) + len(rows), 0, 0, 14 + len(info)) + info + rows
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("header", [40, 52, 56, 108, 124])
+def test_bmp_with_masks(tmp_path: Path, name: str, header: int) -> None:
+    """The colours, or a refusal, and never red for blue; 5 bits reach 255, as with PIL."""
+    data = fields(name, header)
+    (tmp_path / "a").write_bytes(data)
+    bits, _ = FIELDS[name]
+    if bits == 16 and header > 40:  # OpenCV reads none of these
+        return refused(tmp_path / "a", "the image is truncated or damaged")
+    if bits == 32 and header < 56 and name != "blue first":
+        return refused(tmp_path / "a", "is a BMP of 32 bits with its colours in an unusual order")
+    want = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) if bits == 16 else PIXELS
+    assert np.abs(read_image(tmp_path / "a").astype(int) - want).max() <= (name == "of 10 bits")
+    return None
+
+
+def test_bmp_of_15_bits_without_masks(tmp_path: Path) -> None:
+    data = fields("555", 40, packing=0)
+    (tmp_path / "a").write_bytes(data)
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("turn", [1, 3, 5, 6, 8, 0, 9, 70_000])
+def test_a_turn_in_32_bits(tmp_path: Path, turn: int, order: str) -> None:
+    """EXIF's orientation as LONG: PIL turns such pictures, OpenCV does not."""
+    mark = b"II" if order == "<" else b"MM"
+    exif = mark + struct.pack(order + "HIHHHIII", 42, 8, 1, 0x112, 4, 1, turn, 0)
+    for kind, more in (("PNG", {}), ("JPEG", {"quality": 98, "subsampling": 0})):
+        Image.fromarray(PIXELS).save(tmp_path / "a", kind, exif=b"Exif\0\0" + exif, **more)
+        with Image.open(tmp_path / "a") as opened:
+            want = np.asarray(ImageOps.exif_transpose(opened)).astype(int)
+        found = read_image(tmp_path / "a")
+        assert found.shape == want.shape
+        assert np.abs(found - want).max() <= (0 if kind == "PNG" else 4)
+
+
 def test_lab(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).convert("LAB").save(tmp_path / "a", "TIFF")
     refused(tmp_path / "a", "is a TIFF of photometric interpretation 8, which is not read; save it as RGB")
