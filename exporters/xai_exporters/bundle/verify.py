@@ -281,6 +281,9 @@ def _verify_fused(
     feeds |= beside(bundle.manifest.graphs[role], len(images), bundle.manifest.scores.rows)
     results = run_taken(session, feeds, what)
     saliency = results.pop(SALIENCY)
+    stated = [len(images), *next(one.shape for one in session.get_outputs() if one.name == SALIENCY)[1:]]
+    if any(isinstance(size, int) and size != own for size, own in zip(stated, saliency.shape, strict=True)):
+        raise VerificationError(f"{what} gives maps of shape {saliency.shape}, not {stated}; please report it")
     top = 255 if saliency.dtype == np.uint8 else 1
     if not (np.isfinite(saliency).all() and 0 <= saliency.min() <= saliency.max() <= top):
         raise VerificationError(f"{what} gives no map between 0 and {top} on noise images; please report it")

@@ -47,7 +47,9 @@ def find_linear(tail: ir.Graph, shape: tuple[int, ...]) -> Linear | None:
             return None
         node, position = use
         if node.op_type == "Add" and weight is not None:
-            if constant_of(node.inputs[1 - position]) is None:
+            bias = constant_of(node.inputs[1 - position])
+            weight = None if bias is None else _widened(weight, bias)
+            if weight is None:
                 return None
         elif node.op_type not in _VIEWS:
             if weight is not None:
@@ -130,6 +132,18 @@ def _weight(node: ir.Node, channels: int) -> NDArray[Any] | None:
     elif node.op_type != "MatMul":
         return None
     return np.ascontiguousarray(matrix) if matrix.ndim == 2 and len(matrix) == channels else None
+
+
+def _widened(weight: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any] | None:
+    """The matrix with a column for each class after a bias was added; None if the sum is not one number for each class.
+
+    An ordinal head (CORAL, Cao et al. 2020, arXiv:1901.07884) adds a bias for each class to a single number: all classes have the
+    same weights.
+    """
+    classes = weight.shape[1]
+    if bias.size in (1, classes):
+        return weight
+    return np.repeat(weight, bias.size, axis=1) if classes == 1 and max(bias.shape) == bias.size else None
 
 
 def pixelwise_tail(

@@ -35,6 +35,8 @@ LINEARS: dict[str, Tail] = {
     "MatMul": lambda b, x: b("MatMul", x, b.draw(K, C)),
     "MatMul, Add": lambda b, x: b("Add", b("MatMul", x, b.draw(K, C)), b.draw(C)),
     "Add of the bias first": lambda b, x: b("Add", b.draw(C), b("MatMul", x, b.draw(K, C))),
+    "one number, a bias for each class": lambda b, x: b("Add", b("MatMul", x, b.draw(K, 1)), b.draw(C)),
+    "one number by Gemm, a bias for each class": lambda b, x: b("Add", b("Gemm", x, b.draw(K, 1)), b.draw(1, C)),
     "none": lambda b, x: x,
 }
 
@@ -53,6 +55,7 @@ def weight_of(model: onnx.ModelProto) -> Array | None:
         if node.op_type in ("Gemm", "MatMul"):
             w = arrays[node.input[1]]
             w = w.T if "transB" in attributes else w
+            w = np.broadcast_to(w, (len(w), C))  # a bias for each class widens one number to all
             return np.asarray(w * (attributes["alpha"].f if "alpha" in attributes else 1))
         if node.op_type == "Conv" and arrays[node.input[1]].shape[2:] == (1, 1):
             return np.asarray(arrays[node.input[1]][:, :, 0, 0].T)

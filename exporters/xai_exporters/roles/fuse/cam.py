@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from ...errors import GraphError
@@ -69,23 +70,31 @@ def require_linear(net: Net) -> None:
 
 def all_class_scores(net: Net) -> ir.Value:
     """sum_k w_k^c A_k of every class, [N*K,h,w], for a tail of pooling and at most one linear layer."""
-    tail, (channels, *places), op = net.tail, net.shape, net.op
-    layer = find_linear(tail, net.shape)
-    linear = last_linear(tail, net.classes) if layer is not None and layer.weight is not None else None
+    (channels, *places), op = net.shape, net.op
+    weights = _weights(net)
     flat = op.Reshape(net.activation, [-1, channels, math.prod(places)])
     # [K,C] x [N,C,h*w]; if the pooled channels are the logits themselves, they are the maps
-    maps: ir.Value = op.Reshape(flat if linear is None else _product(net, matrix(net, linear), flat), [-1, *places])
+    maps: ir.Value = op.Reshape(flat if weights is None else _product(net, weights, flat), [-1, *places])
     return maps
 
 
 def class_scores(net: Net) -> ir.Value:
     """sum_k w_k^c A_k, [N,h,w], for a tail of pooling and at most one linear layer."""
-    tail = net.tail
-    layer = find_linear(tail, net.shape)
-    linear = last_linear(tail, net.classes) if layer is not None and layer.weight is not None else None
+    weights = _weights(net)
     # if the pooled channels are the logits themselves, w is the unit vector of the class
-    weights = net.unit if linear is None else net.row(matrix(net, linear))
-    return weighted_sum(net, weights, net.activation)
+    return weighted_sum(net, net.unit if weights is None else net.row(weights), net.activation)
+
+
+def _weights(net: Net) -> ir.Value | None:
+    """The weights of the linear layer after the pooling, [classes,K]; None if there is no such layer."""
+    layer = find_linear(net.tail, net.shape)
+    if layer is None or layer.weight is None:
+        return None
+    linear = last_linear(net.tail, net.classes)
+    if linear is not None:
+        return matrix(net, linear)
+    own: ir.Value = net.op.Identity(layer.weight.T.astype(np.float32))
+    return own
 
 
 def weighted_sum(net: Net, weights: ir.Value, activation: ir.Value) -> ir.Value:

@@ -22,21 +22,25 @@ class LastLinear:
         hidden: Its input in the tail, [N,K'] or a view of it.
         node: The layer.
         width: K'.
+        widened: It gives one number, and the bias after it makes one for each class of that (CORAL's ordinal head).
     """
 
     hidden: ir.Value
     node: ir.Node
     width: int
+    widened: bool = False
 
 
 def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
     """The linear layer with constant weight and bias that gives a tail's logits, a row for each; None if there is none."""
     [value] = [v for v in tail.outputs if v.name == LOGITS]
+    bias = None
     node = value.producer()
     # go back from the logits, over views
     while node is not None and node.op_type in _VIEWS:
         node = node.inputs[0].producer() if node.inputs[0] is not None else None
     if node is not None and node.op_type == "Add":  # the bias after a MatMul
+        bias = next((constant for x in node.inputs if (constant := constant_of(x)) is not None), None)
         constants = [constant_of(x) is not None for x in node.inputs]
         after = node.inputs[constants.index(False)] if sorted(constants) == [False, True] else None
         node = after.producer() if after is not None else None
@@ -56,7 +60,8 @@ def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
         rows, width = shape[:2]
     else:
         return None
-    return LastLinear(node.inputs[0], node, width) if rows == classes else None
+    widened = rows == 1 and bias is not None and bias.size == bias.shape[-1] == classes
+    return LastLinear(node.inputs[0], node, width, widened) if rows == classes or widened else None
 
 
 def matrix(net: Net, linear: LastLinear) -> ir.Value:
@@ -71,6 +76,7 @@ def matrix(net: Net, linear: LastLinear) -> ir.Value:
     else:
         rows = op.Transpose(own, perm=[1, 0])
     alpha = float(attribute(node, "alpha", 1.0)) if node.op_type == "Gemm" else 1.0
+    rows = op.Expand(rows, [net.classes, linear.width]) if linear.widened else rows
     return rows if alpha == 1.0 else op.Mul(rows, alpha)
 
 

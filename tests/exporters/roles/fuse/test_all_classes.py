@@ -25,14 +25,30 @@ REPEATED = ("grad-cam", "layer-cam", "relevance-cam", "gradient")
 TAILS = {**LINEAR, **POOLED, **OTHER}
 
 
+def ordinal() -> onnx.ModelProto:
+    """CORAL's head: one number, and a bias for each class."""
+    b = o.Build()
+    x = b("MatMul", b.pooled(b.features()), b.draw(o.CHANNELS, 1))
+    return b.model(b("Sigmoid", b("Add", x, b.draw(CLASSES)), out="scores"))
+
+
+def convolution_and_bias() -> onnx.ModelProto:
+    """A 1 x 1 convolution whose bias is added after it."""
+    b = o.Build()
+    x = b("Conv", b("GlobalAveragePool", b.features()), b.draw(CLASSES, o.CHANNELS, 1, 1))
+    return b.model(b("Flatten", b("Add", x, b.draw(CLASSES, 1, 1)), out="scores"))
+
+
 @pytest.mark.parametrize(
     ("model", "asked"),
     [
         (o.classifier(), (*AT_ONCE, *REPEATED)),
+        (ordinal(), ("reciprocam", "cam:relu=false", "grad-cam")),
+        (convolution_and_bias(), ("reciprocam", "cam:relu=false")),
         (network(TAILS["hidden layer, ReLU"]), ("reciprocam", "reciprocam:score=softmax", "grad-cam")),
         (network(TAILS["convolutions, then pooling"]), ("reciprocam:mask=gaussian", "grad-cam")),
     ],
-    ids=["linear", "hidden", "convolutions"],
+    ids=["linear", "ordinal", "bias apart", "hidden", "convolutions"],
 )
 def test_each_class_is_the_engines(tmp_path: Path, model: onnx.ModelProto, asked: tuple[str, ...]) -> None:
     case = fuse_onnx(tmp_path, model, *asked, all_classes=True)
