@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import itertools
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,9 @@ _MASK = ("mask", "segmentation", "annotation")
 _NAME = ("name", "file_name", "filename", "path", "image_path", "key", "__key__")
 _LABEL = ("label", "class", "cls", "target")
 _GROUP_LIMIT = 1 << 32  # bytes of the images of a row group, before compression
+_TEXT_LIMIT = 1 << 29  # bytes of a column of names or labels, before compression
+_LEAST_IMAGE = 32  # bytes of an image in a file of many
+_FEW_ROWS = 1 << 17  # rows that a file of any size may state
 _BUFFER = 1 << 16  # bytes read at a time
 
 
@@ -47,9 +51,10 @@ class Parquet:
             self._file = self._arrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
             metadata = self._file.metadata
             counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            self._check_counts(counts)
             fields = {field.name: field for field in self._file.schema_arrow}
         bytes_of = {name: leaf for name, field in fields.items() if (leaf := self._leaf(field)) is not None}
-        self._first = [sum(counts[:i]) for i in range(len(counts))]  # the first row of each group
+        self._first = [0, *itertools.accumulate(counts)][:-1]  # the first row of each group
         self._image = self._the_image(bytes_of)
         mask = next((name for name in _MASK if name in bytes_of and name != self._image), None)
         self._columns = {"": bytes_of[self._image]} | ({} if mask is None else {"mask": bytes_of[mask]})
@@ -66,6 +71,15 @@ class Parquet:
         )
         self._row |= {name: row for row, name in enumerate(self.masks.values())}
         self._labels = None if label is None else self._column(label)
+
+    def _check_counts(self, counts: Sequence[int]) -> None:
+        """Refuse more rows than there can be images in a file of this size: rows without bytes take none in it."""
+        size = self.path.stat().st_size
+        self._most_rows = max(_FEW_ROWS, size // _LEAST_IMAGE)
+        if min(counts, default=0) < 0 or sum(counts) > self._most_rows:
+            raise ImageTooLargeError(
+                f"{self.path}: states {sum(counts)} rows, the limit is {self._most_rows} in a file of {size} bytes; is it damaged?"
+            )
 
     def _leaf(self, field: Any) -> str | None:
         """The path of a column's bytes, or None if it has none."""
@@ -115,12 +129,42 @@ class Parquet:
         return None
 
     def _column(self, path: str) -> list[Any]:
-        """All values of a small column; of a column inside another the inner values."""
-        with self._one_line():
-            own = self._file.read(columns=[path], use_threads=False).column(0)
-            values: list[Any] = own.to_pylist()
-        inner = path.rpartition(".")[2]
-        return [value[inner] if isinstance(value, dict) else value for value in values]
+        """All values of a small column; of a column inside another the inner values.
+
+        Texts are read as positions in a dictionary: a text that stands in every row is in memory once.
+        """
+        self._check_column(path)
+        values: list[Any] = []
+        options = {"metadata": self._file.metadata, "read_dictionary": [path], "buffer_size": _BUFFER}
+        with self._one_line(), self._arrow.parquet.ParquetFile(self.path, pre_buffer=False, **options) as file:
+            for group in range(file.metadata.num_row_groups):
+                for part in file.read_row_group(group, columns=[path], use_threads=False).column(0).chunks:
+                    values += self._values(part, inner=path.rpartition(".")[0] != "")
+        return values
+
+    def _values(self, part: Any, inner: bool) -> list[Any]:
+        if inner and self._arrow.types.is_struct(part.type):
+            [part] = part.flatten()  # a row without the outer value has no inner one
+        if not self._arrow.types.is_dictionary(part.type):
+            return list(part.to_pylist())
+        texts = part.dictionary.to_pylist()
+        return [None if at is None else texts[at] for at in part.indices.to_pylist()]
+
+    def _check_column(self, path: str) -> None:
+        """Refuse a column of names or labels that takes more memory than any honest one."""
+        metadata = self._file.metadata
+        own = [
+            i
+            for i in range(metadata.num_columns)
+            if (leaf := metadata.schema.column(i).path) == path or leaf.startswith(f"{path}.")
+        ]
+        chunks = [metadata.row_group(group).column(i) for group in range(metadata.num_row_groups) for i in own]
+        sizes, counts = ([getattr(one, key) for one in chunks] for key in ("total_uncompressed_size", "num_values"))
+        for numbers, what, limit in ((sizes, "bytes", _TEXT_LIMIT), (counts, "values", len(own) * self._most_rows)):
+            if min(numbers, default=0) < 0 or sum(numbers) > limit:
+                raise ImageTooLargeError(
+                    f"{self.path}: its column {path!r} has {sum(numbers)} {what}, the limit is {limit}; shorten it, or leave it out"
+                )
 
     def read(self, name: str) -> bytes:
         """See `Archive.read`."""

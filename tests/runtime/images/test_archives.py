@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from xai_deploy.errors import ImageFileError, ImageTooLargeError
 from xai_deploy.images import encode_image, image_files, read_image
 from xai_deploy.images.archive import opened
+from xai_deploy.images.parquet import Parquet
 
 LONG = "a" * 60 + "/" + "b" * 90 + "/photo-ü.png"
 
@@ -243,3 +245,63 @@ def test_folders_of_archives(tmp_path: Path) -> None:
     assert names(root / "sub") == ["b.tar/1.png"]
     (root / "z.png").write_bytes(picture(0))
     assert names(root) == ["z.png"]  # image files come first
+
+
+def in_one_group(path: Path, **columns: object) -> Path:
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    return path
+
+
+def test_rows_without_bytes_are_bounded_by_the_file(tmp_path: Path) -> None:
+    """A file of some kilobytes can state any number of them, each with a name in memory."""
+    assert len(names(in_one_group(tmp_path / "few.parquet", image=pa.nulls(1 << 17, pa.binary())))) == 1 << 17
+    file = in_one_group(tmp_path / "many.parquet", image=pa.nulls((1 << 17) + 1, pa.binary()))
+    size = file.stat().st_size
+    assert size < 20_000
+    with pytest.raises(ImageTooLargeError, match=rf"states 131073 rows, the limit is 131072 in a file of {size} bytes"):
+        image_files(file)
+
+
+def test_values_within_a_row_are_bounded_too(tmp_path: Path) -> None:
+    labels = pa.array([[None] * 100_000] * 2, pa.list_(pa.int32()))
+    with pytest.raises(ImageTooLargeError, match=r"its column 'label' has 200000 values, the limit is 131072"):
+        image_files(in_one_group(tmp_path / "x.parquet", image=pa.nulls(2, pa.binary()), label=labels))
+
+
+@pytest.mark.parametrize("column", ["label", "name"])
+def test_a_long_text_in_every_row_is_in_memory_once(tmp_path: Path, column: str) -> None:
+    rows, text = 2000, "L" * 50_000  # 100 MB as texts of their own
+    file = in_one_group(tmp_path / "x.parquet", **{"image": [picture(0)] * rows, column: [text] * rows})
+    assert file.stat().st_size < 100_000
+    archive = Parquet(file)  # imports pyarrow
+    pool, before = pa.default_memory_pool(), pa.default_memory_pool().bytes_allocated()
+    tracemalloc.start()
+    try:
+        archive = Parquet(file)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+    assert pool.bytes_allocated() - before < 5_000_000
+    assert archive.label(archive.images[1999]) == (text if column == "label" else None)
+
+
+def test_a_column_of_labels_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xai_deploy.images.parquet._TEXT_LIMIT", 10_000)
+    with pytest.raises(ImageTooLargeError, match=r"its column 'label' has \d{5} bytes, the limit is 10000"):
+        image_files(write_parquet(tmp_path / "x.parquet", image=[picture(0)], label=["L" * 20_000]))
+
+
+def test_texts_are_read_as_they_are(tmp_path: Path) -> None:
+    """With and without a dictionary, in several row groups, missing ones, and inside a column of their own."""
+    labels: list[object] = ["cat", None, "", "owl", "cat", "owl"]
+    images = [{"bytes": picture(i), "path": f"p/{i % 3}{i}.png"} for i in range(6)]
+    for number, dictionary in enumerate((True, False)):
+        file = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"image": images, "label": labels}), file, use_dictionary=dictionary, row_group_size=4)
+        archive = Parquet(file)
+        assert list(archive.images) == [one["path"] for one in images]
+        assert [archive.label(name) for name in archive.images] == labels
+    own = pa.array(labels).dictionary_encode()
+    pq.write_table(pa.table({"image": [picture(0)] * 6, "label": own}), tmp_path / "own.parquet", row_group_size=4)
+    archive = Parquet(tmp_path / "own.parquet")
+    assert [archive.label(name) for name in archive.images] == labels
