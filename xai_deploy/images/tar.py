@@ -54,6 +54,7 @@ class Tar:
         self.path = path
         self._entries: dict[str, _Entry] = {}
         self._labels: dict[str, _Entry] = {}
+        self._repeats: dict[str, int] = {}  # name -> entries of it after the first
         try:
             with path.open("rb", buffering=0) as file:
                 for name, entry in _entries(file, path.stat().st_size):
@@ -63,7 +64,7 @@ class Tar:
         except _Damaged as error:
             if not self._entries:
                 raise ImageFileError(f"{path}: {error}; copy it again, or give a .tar file") from None
-            self._entries[_free("damaged", self._entries)] = _Entry(0, 0, f"{error}; nothing after it is read")
+            self._entries["damaged"] = _Entry(0, 0, f"{error}; nothing after it is read")
         masks = {found[1]: name for name in self._entries if (found := _MASK.fullmatch(name)) is not None}
         self.images: Sequence[str] = tuple(name for name in self._entries if _MASK.fullmatch(name) is None)
         self.masks: Mapping[str, str] = masks or {
@@ -75,7 +76,7 @@ class Tar:
         own = "/".join(parts)
         if name.startswith("/") or ".." in re.split(r"[/\\]", name):
             entry = _Entry(0, 0, f"its name {name!r} leads out of the archive")
-            own = _free(f"entry-{len(self._entries) + 1}", self._entries)
+            own = f"entry-{len(self._entries) + 1}"  # no picture's name, as those below
         elif any(part.startswith(".") for part in parts):  # hidden, as in folders; macOS adds ._NAME to each file
             return
         elif (ending := Path(own).suffix.lower()) in _LABELS:
@@ -85,7 +86,8 @@ class Tar:
             return
         elif own in self._entries:
             entry = _Entry(0, 0, f"the archive holds {own!r} twice")
-            own = _free(f"{own}-again", self._entries)
+            self._repeats[own] = number = self._repeats.get(own, 0) + 1
+            own = f"{own}-again" if number == 1 else f"{own}-again-{number}"
         self._entries[own] = entry
 
     def read(self, name: str) -> bytes:
@@ -233,9 +235,3 @@ def _key(name: str) -> str:
     """WebDataset's key: a name up to the first dot of its last part."""
     folder, slash, last = name.rpartition("/")
     return folder + slash + last.partition(".")[0]
-
-
-def _free(name: str, taken: dict[str, _Entry]) -> str:
-    while name in taken:
-        name += "-again"
-    return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from xai_deploy.errors import ImageFileError, ImageTooLargeError
 from xai_deploy.images import encode_image, image_files, read_image
 from xai_deploy.images.archive import opened
 from xai_deploy.images.parquet import Parquet
+from xai_deploy.images.tar import Tar
 
 LONG = "a" * 60 + "/" + "b" * 90 + "/photo-ü.png"
 
@@ -305,3 +307,18 @@ def test_texts_are_read_as_they_are(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [picture(0)] * 6, "label": own}), tmp_path / "own.parquet", row_group_size=4)
     archive = Parquet(tmp_path / "own.parquet")
     assert [archive.label(name) for name in archive.images] == labels
+
+
+def test_many_entries_of_one_name(tmp_path: Path) -> None:
+    """Each is refused by a name of its own, in a time that grows with their number and no faster."""
+    seconds = []
+    for count in (1_000, 5_000):
+        (tmp_path / "x.tar").write_bytes(header("a.png", 0) * count)
+        started = time.process_time()
+        archive = Tar(tmp_path / "x.tar")
+        seconds.append(time.process_time() - started)
+        assert len(archive.images) == count
+    assert seconds[1] < 8 * seconds[0] + 0.1
+    assert list(archive.images[:4]) == ["a.png", "a.png-again", "a.png-again-2", "a.png-again-3"]
+    with pytest.raises(ImageFileError, match=r"the archive holds 'a\.png' twice"):
+        archive.read("a.png-again-3999")
