@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Asked:
         written: The target of each image as the client wrote it.
         sources: Each image as it was sent, for records: the bytes of a file, or numbers.
         timeout: Seconds that the request may take.
+        maps: Bytes that the maps of its answer take; see `bytes_of_maps`.
     """
 
     images: Sequence[NDArray[Any]]
@@ -43,12 +45,15 @@ class Asked:
     inputs: Mapping[str, Any] | None
     sources: Sequence[bytes | NDArray[Any]]
     timeout: float
+    maps: int = 0
 
     @property
     def held(self) -> int:
-        """Bytes in memory while it waits."""
-        return sum(image.nbytes for image in self.images) + sum(
-            len(one) for one in self.sources if isinstance(one, bytes)
+        """Bytes in memory while it waits and runs."""
+        return (
+            sum(image.nbytes for image in self.images)
+            + sum(len(one) for one in self.sources if isinstance(one, bytes))
+            + self.maps
         )
 
 
@@ -115,6 +120,18 @@ def times(method: Method, known: Method) -> float:
         if key != "seed" and type(value) is int and type(other) is int and value > 0 and other > 0:
             factor *= max(1.0, (other / value) ** 2 if key == "stride" else value / other)
     return factor
+
+
+def bytes_of_maps(counts: Sequence[int], size: Sequence[int], shown: Shown) -> int:
+    """What the maps of an explanation take: each is as large as the input, in float32.
+
+    Args:
+        counts: How many targets each image's target stands for: "top3" for three.
+        size: The input's size.
+        shown: How they are sent; as a list, a number takes about 12 characters more.
+    """
+    as_text = 12 if shown.map == "heatmap" and shown.encoding == "list" else 0
+    return sum(counts) * math.prod(size) * (4 + as_text)
 
 
 @dataclass(frozen=True, eq=False)

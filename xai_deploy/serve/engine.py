@@ -24,7 +24,7 @@ from ..foundation.options import title_of
 from .asked import Asked
 from .limits import Limits
 from .priority import give_way
-from .refusals import BAD_REQUEST, NOT_READY, TOO_MANY, Refusal, forget_frames
+from .refusals import BAD_REQUEST, NOT_READY, TOO_LARGE, TOO_MANY, Refusal, forget_frames
 from .versions import MARGIN, PREDICTION, Version
 from .work import Result, run
 
@@ -185,8 +185,14 @@ class Engine:
             started: When it arrived, by `time.monotonic`.
 
         Raises:
-            Refusal: It can't be answered in time, or too much waits.
+            Refusal: It can't be answered in time, takes too much memory, or too much waits.
         """
+        if asked.held > self.limits.held:
+            raise Refusal(
+                TOO_LARGE,
+                f"its images take {(asked.held - asked.maps) >> 20} MiB and the maps of its answer {asked.maps >> 20} MiB, and "
+                f"{self.limits.held >> 20} MiB are allowed for both; send fewer images, or ask for fewer targets",
+            )
         job = Job(asked, version, started + asked.timeout - self.kept(asked.timeout), 0.0, alone)
         job.seconds = seconds = job.expected()
         if (least := job.expected(least=True)) > asked.timeout:
@@ -206,7 +212,11 @@ class Engine:
                     why = f"{asked.method or PREDICTION} takes about {seconds:.2g} s at this moment, and {why}"
                 raise Refusal(TOO_MANY, f"can't be answered in {asked.timeout:.2g} s: {why}; try again", backlog)
             if self._held + asked.held > self.limits.held:
-                raise Refusal(TOO_MANY, "the images that wait fill the memory allowed for them; try again", backlog)
+                raise Refusal(
+                    TOO_MANY,
+                    "the images and maps of requests that wait fill the memory allowed for them; try again",
+                    backlog,
+                )
             self._held += asked.held
             self._waiting.append(job)
             self._changed.notify_all()

@@ -18,7 +18,7 @@ class Limits:
         body: Bytes of a request.
         pixels: Pixels of an image, known from its header before anything is decoded.
         images: Images in a request.
-        held: Bytes of decoded images that wait.
+        held: Bytes of decoded images, and of the maps of their answers, that wait or run.
         timeout: Seconds that a request may take if it does not ask for less.
         batch: Images that run together.
         batch_wait: Seconds that a request which could run waits for others that are being read.

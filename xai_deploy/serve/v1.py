@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .asked import Asked, Whole
+from .asked import Asked, Whole, bytes_of_maps
 from .engine import deadline_of
 from .json_text import loads
 from .limits import Limits
@@ -94,6 +94,7 @@ def _whole(
         beside,
         [one["source"] for one in read],
         deadline_of(parameters.get("timeout_ms"), limits),
+        bytes_of_maps(counts, version.manifest.input.size, shown) if explain else 0,
     )
     return Whole(asked, shown, {"counts": counts})
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..format.bundle import Input
-from .asked import Asked, Shown, Whole
+from .asked import Asked, Shown, Whole, bytes_of_maps
 from .engine import deadline_of
 from .json_text import dumps
 from .limits import Limits
@@ -158,6 +158,7 @@ def read(
         beside,
         sources,
         deadline_of(timeout, limits),
+        bytes_of_maps([1] * len(images), version.manifest.input.size, Shown(encoding="npy")) if explain else 0,
     )
     return Whole(asked, Shown(), {"outputs": outputs, "counts": [count], "explain": explain})
 

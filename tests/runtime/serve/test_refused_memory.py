@@ -12,6 +12,7 @@ from xai_deploy.serve.asked import Asked
 from xai_deploy.serve.engine import Job
 from xai_deploy.serve.refusals import Refusal
 
+from .. import tiny
 from .conftest import Start
 from .test_v1 import X
 from .test_v2 import tensor
@@ -49,3 +50,16 @@ def test_refused_requests_do_not_pile_up(start: Start, place: str, body: Any, st
         )  # of the last request, whose batch the engine's thread may still hold
     finally:
         gc.enable()
+
+
+def test_the_maps_of_many_targets_count(start: Start) -> None:
+    """As many as the answer holds: images x targets, each of the input's size in float32, 16 bytes a number as text."""
+    images, targets = 3, 4
+    own, maps = images * X[0].nbytes, images * targets * tiny.HEIGHT * tiny.WIDTH * 4
+    body: Any = {"instances": X.tolist(), "parameters": {"target": f"top{targets}", "method": "grad-cam"}}
+    start(held=own + maps).ask("net:explain", body)
+    line = start(held=own + maps - 1).refused(413, body)
+    assert "MiB are allowed for both; send fewer images, or ask for fewer targets" in line
+    body["parameters"]["map"] = "heatmap"
+    start(held=own + maps).refused(413, body)
+    start(held=own + 4 * maps).ask("net:explain", body)
