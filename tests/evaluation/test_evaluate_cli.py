@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -314,10 +315,10 @@ def test_boxes_of_the_class_by_numbers(desk: Path, run: Run) -> None:
         "categories": [{"id": number, "name": str(number)} for number in (1, 2)],
     }
     Path("boxes.json").write_text(json.dumps(coco))
-    for file in ("boxes.csv", "boxes.json"):
-        asked = ("--boxes", file, "--boxes-of", "class", "--metrics", "energy-pointing", "-t", "1")
-        run(*asked, bundles=("numbers.xai",), out=file + "-out")
-        records = pyarrow.parquet.read_table(f"{file}-out/images.parquet").to_pylist()
+    for file, target in itertools.product(("boxes.csv", "boxes.json"), ("2", "#1")):
+        asked = ("--boxes", file, "--boxes-of", "class", "--metrics", "energy-pointing", "-t", target)
+        run(*asked, bundles=("numbers.xai",), out=f"{file}-{target}-out")
+        records = pyarrow.parquet.read_table(f"{file}-{target}-out/images.parquet").to_pylist()
         assert [record["energy-uniform"] for record in records] == [0.5, None, None, None, None, None]
 
 
