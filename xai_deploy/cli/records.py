@@ -88,7 +88,11 @@ def _print_chains(chains: Sequence[Any]) -> None:
         notes = ["a process writes it now"] if chain.live else []
         if chain.first:
             notes.append(f"it begins with record {chain.first}")
-        if chain.missing and not chain.closed:
+        if chain.missing and not chain.closed and not chain.count:
+            notes.append(
+                f"all {chain.missing} records that its process accepted are missing: lost when it was killed, or removed"
+            )
+        elif chain.missing and not chain.closed:
             notes.append(
                 f"{chain.missing} more were accepted: lost in the queue of a process that was killed, or cut off"
             )

@@ -24,6 +24,7 @@ from .record import link
 _NAME = r"\d{8}T\d{6}-\d+-[0-9a-f]{8}"
 FILE = re.compile(rf"({_NAME})-(\d{{5,}})\.jsonl")
 COUNT = ".count"
+COUNT_FILE = re.compile(rf"({_NAME})\{COUNT}")
 _COUNT = re.compile(rb"(\d{20}) (\d{20}) (open  |closed)\n")
 _MODE = 0o640  # records may hold personal data: not for everyone
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)

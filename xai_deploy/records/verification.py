@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import RecordsError
 from ..foundation.whole_files import lock
-from .chain import COUNT, FILE, Count, first_link
+from .chain import COUNT, COUNT_FILE, FILE, Count, first_link
 from .reading import Place, files, lines
 from .record import decode
 
@@ -155,8 +155,19 @@ def verify(path: Path, kept: Iterable[Kept] = (), allow_unfinished: bool = False
         if state.closed and state.missing and chain.ends:
             what = f"it has {state.count} of the {state.accepted} records with which its process ended it: what followed is cut off"
             chain.fault(chain.end or Place(chain.files[-1], 0), what)
-    general = [Fault(str(path), None, what) for what in begins.get("", ())]
-    return Verified(states, [*(fault for chain in named.values() for fault in chain.faults), *general])
+    gone = _without_files(path, named)
+    general = [
+        Fault(
+            str(path / (state.name + COUNT)),
+            None,
+            f"the chain has no file here: all of the {state.accepted} records with which its process ended it are missing; if its "
+            "files were moved away, its count file goes with them",
+        )
+        for state in gone
+        if state.closed
+    ]
+    general += [Fault(str(path), None, what) for what in begins.get("", ())]
+    return Verified([*states, *gone], [*(fault for chain in named.values() for fault in chain.faults), *general])
 
 
 def read_heads(path: Path) -> list[Kept]:
@@ -174,7 +185,7 @@ def read_heads(path: Path) -> list[Kept]:
         raise RecordsError(f"{path}: can't be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RecordsError(f"{path}: holds no heads; xai-records verify --json writes such files") from None
-    return heads
+    return [one for one in heads if one.count]  # a chain without records has nothing to keep
 
 
 def _count(file: Path) -> tuple[Count | None, bool]:
@@ -189,6 +200,17 @@ def _count(file: Path) -> tuple[Count | None, bool]:
     except OSError:
         return None, False
     return count, False
+
+
+def _without_files(path: Path, named: Collection[str]) -> list[ChainState]:
+    """The chains of which the count file alone is there, with records that were accepted; without those that a process writes."""
+    names = sorted(match[1] for file in path.iterdir() if (match := COUNT_FILE.fullmatch(file.name)))
+    states = []
+    for name in names:
+        count, live = _count(path / (name + COUNT))
+        if name not in named and count is not None and count.accepted and not live:
+            states.append(_state(_Chain(name, []), count, live))
+    return states
 
 
 def _read(chain: _Chain, allow_unfinished: bool) -> None:

@@ -173,8 +173,12 @@ def test_a_missing_chain_or_file(intact: Path, tmp_path: Path) -> None:
     where = long_chain(folder)
     short = next(path for path in damage.files(folder) if path not in {file for file, _ in where})
     short.unlink()
-    [fault] = verify(folder, heads(intact)).faults
-    assert "a chain of 2 records with the head" in fault.what
+    counted, kept = verify(folder, heads(intact)).faults
+    assert "all of the 2 records with which its process ended it are missing" in counted.what
+    assert "a chain of 2 records with the head" in kept.what
+    Path(counted.file).unlink()
+    [kept] = verify(folder, heads(intact)).faults
+    assert "a chain of 2 records with the head" in kept.what
     middle = where[len(where) // 2][0]
     gone = [i for i, (file, _) in enumerate(where) if file == middle]
     middle.unlink()
@@ -247,3 +251,51 @@ def test_no_records(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RecordsError, match=r"file: is a file; verify takes the folder"):
         verify(tmp_path / "file")
+
+
+def as_of_killed_processes(folder: Path) -> None:
+    """Let the count files say that no process ended its chain."""
+    for file in folder.glob("*.count"):
+        file.write_bytes(file.read_bytes().replace(b"closed", b"open  "))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_chain_without_its_files(tmp_path: Path, closed: bool) -> None:
+    """Its count file says that there were records: a fault if its process ended it, else told as missing."""
+    folder = tmp_path / "records"
+    damage.write(folder, 3)
+    damage.write(folder, 2)
+    if not closed:
+        as_of_killed_processes(folder)
+    [gone] = [file for file in damage.files(folder) if len(damage.lines_of(file)) == 3]
+    gone.unlink()
+    found = verify(folder)
+    [there, missing] = sorted(found.chains, key=lambda chain: -chain.count)
+    assert (there.count, there.missing) == (2, 0)
+    assert (missing.name, missing.count, missing.missing, missing.closed) == (gone.name[:-12], 0, 3, closed)
+    if not closed:
+        assert not found.faults
+        return
+    [fault] = found.faults
+    assert Path(fault.file).name == gone.name[:-12] + ".count"
+    assert "all of the 3 records with which its process ended it are missing" in fault.what
+    Path(fault.file).unlink()
+    assert not verify(folder).faults
+
+
+def test_a_count_file_without_records_is_no_fault(tmp_path: Path) -> None:
+    """A process that recorded nothing, one that writes now, and files of others' names."""
+    folder = tmp_path / "records"
+    damage.write(folder, 0)
+    damage.write(folder, 2)
+    (folder / "mine.count").write_text("3")
+    assert [chain.count for chain in verify(folder).chains] == [2]
+    before = damage.files(folder)
+    recorder = damage.write(folder, 2, close=False)
+    files = [file for file in damage.files(folder) if file not in before]
+    for file in files:
+        file.rename(tmp_path / file.name)
+    assert not verify(folder).faults
+    for file in files:
+        (tmp_path / file.name).rename(folder / file.name)
+    recorder.close()
