@@ -132,7 +132,7 @@ def verify(path: Path, kept: Iterable[Kept] = (), allow_unfinished: bool = False
         path: The folder.
         kept: Heads and counts that were kept elsewhere. A chain that lost its beginning, because old files were removed, is in
             order if what was kept at that point fits.
-        allow_unfinished: The last line of a process that was killed may have no end.
+        allow_unfinished: The last line of a process that was killed may have no end; not of one that ended its chain.
 
     Raises:
         RecordsError: The folder holds no records, or can't be read.
@@ -147,7 +147,9 @@ def verify(path: Path, kept: Iterable[Kept] = (), allow_unfinished: bool = False
     states = []
     for name, chain in named.items():
         count, live = _count(path / (name + COUNT))
-        _read(chain, live or allow_unfinished)
+        # A process that ended its chain was not killed in the middle of a line.
+        ended = count is not None and count.closed
+        _read(chain, live or (allow_unfinished and not ended))
         states.append(_state(chain, count, live))
     begins = _compare(list(named.values()), list(kept))
     for chain, state in zip(named.values(), states, strict=True):

@@ -143,6 +143,8 @@ def test_a_cut_line(intact: Path, tmp_path: Path) -> None:
     assert said(found) == [(file.name, line + 1)]
     assert "has no end: it is cut off, or its process was killed" in found.faults[0].what
     assert [chain.count for chain in found.chains if chain.accepted == COUNT] == [COUNT - 1]
+    assert said(verify(folder, allow_unfinished=True)) == [(file.name, line + 1)]  # its process ended the chain
+    as_of_killed_processes(folder)
     assert verify(folder, allow_unfinished=True).faults == []
     assert verify(folder, heads(intact), allow_unfinished=True).faults  # the head that was kept still shows it
 
