@@ -122,8 +122,12 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.image:
         if image is None:
             raise RecordsError(f"{record.id}: its image was not kept (xai-explain --records-images keeps images)")
+        try:
+            data = base64.b64decode(image, validate=True)
+        except ValueError:
+            raise RecordsError(f"{record.id}: its image is no base64; the record was changed") from None
         with whole_file(Path(arguments.image)) as file:
-            file.write(base64.b64decode(image))
+            file.write(data)
     if arguments.out:
         write_image(arguments.out, _picture(record))
     if arguments.json:

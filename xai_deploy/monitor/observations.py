@@ -26,7 +26,6 @@ Numbers = NDArray[np.float64]
 SIDE = 16  # of the maps that are kept
 UNKNOWN = -1  # the class of a network that has none
 _MODEL = "model"  # the field in which xai-serve says which of its models answered
-_LARGEST = 1 << 26  # pixels of a network's input: a record from a stranger may claim any size
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +169,6 @@ def _explains_the_predicted(record: Record) -> bool:
 
 def _add(columns: _Columns, record: Record, by_name: bool) -> None:
     size, best = record.source.size, record.prediction[0] if record.prediction else None
-    if len(size) != len(record.map.shape) or min(size) < 1 or np.prod(np.array(size, np.float64)) > _LARGEST:
-        raise ValueError(f"the network's input has no such size: {list(size)[:4]}")
     weights = shown(record.map.raw, record.map.signed, size)
     confidence = None if best is None else best.logit if best.probability is None else best.probability
     columns.time.append(_seconds(record.time))

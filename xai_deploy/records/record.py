@@ -24,6 +24,8 @@ from .statistics import Statistics
 
 SCHEMA = 1
 LINE_LIMIT = 1 << 28  # bytes
+_MOST_PIXELS = 1 << 26  # of a network's input: a record from a stranger may claim any size
+_MOST_WHOLE = (1 << 63) - 1  # int64
 
 Array = NDArray[np.float32]
 
@@ -240,6 +242,23 @@ class Record:
     stated_error: dict[str, float] = field(default_factory=dict)
     fields: dict[str, Value] = field(default_factory=dict)
 
+    def fault(self) -> str | None:
+        """What is wrong with its numbers, beside their types: readers make arrays and pictures of them. None if nothing is."""
+        size, target = self.source.size, self.target
+        if len(size) != len(self.map.shape) or min(size) < 1 or math.prod(size) > _MOST_PIXELS:
+            return f"the network's input has no such size: {list(size)[:4]}"
+        numbers: dict[str, list[int | None]] = {
+            "seed": [self.seed],
+            "class": [target.index, *(one.index for one in self.prediction), target.versus],
+            "number": [self.number],
+            "lost": [self.lost],
+        }
+        for name, values in numbers.items():
+            least = 0 if name in ("number", "lost") else -_MOST_WHOLE - 1
+            if any(value is not None and not least <= value <= _MOST_WHOLE for value in values):
+                return f"its {name} is out of range"
+        return None if target.sign in (-1, 1) else "its sign is neither 1 nor -1"
+
 
 LINK = ("schema", "chain", "number", "previous", "lost")
 """The keys that only the chain knows; they come first in a line."""
@@ -256,7 +275,9 @@ def encode(content: dict[str, Any]) -> bytes:
     try:
         plain = schema.dump(content)
         data = json.dumps(plain, allow_nan=False, separators=(",", ":")).encode("ascii")
-        schema.load(Record, json.loads(data) | dict(zip(LINK, (SCHEMA, "", 0, "", 0), strict=True)), "record")
+        record = schema.load(Record, json.loads(data) | dict(zip(LINK, (SCHEMA, "", 0, "", 0), strict=True)), "record")
+        if (fault := record.fault()) is not None:
+            raise ValueError(fault)
     except (ValueError, TypeError) as error:
         raise RecordsError(f"this can't be recorded ({error})") from None
     return data
@@ -286,6 +307,6 @@ def decode(line: bytes) -> Record:
         record = schema.load(Record, document, "record")
     except schema.SchemaError as error:
         raise ValueError(f"is no record: {str(error).removeprefix('record: ')}") from None
-    if (fault := record.map.fault()) is not None:
+    if (fault := record.map.fault() or record.fault()) is not None:
         raise ValueError(fault)
     return record

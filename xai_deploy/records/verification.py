@@ -232,7 +232,7 @@ def _read(chain: _Chain, allow_unfinished: bool) -> None:
                 if record.chain != chain.name:
                     raise ValueError(f"belongs to the chain {record.chain[:60]!r}, not to this file's")
             except ValueError as error:
-                chain.fault(at, f"changed: it {error}")
+                chain.fault(at, f"changed: {'' if str(error).startswith(('its ', 'the ')) else 'it '}{error}")
                 chain.unread.add(position)
                 continue
             sha256 = hashlib.sha256(line).hexdigest()

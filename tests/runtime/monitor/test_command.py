@@ -236,7 +236,10 @@ def test_signed_maps_and_a_recording(photos: Path, capsys: pytest.CaptureFixture
         ("same --reference reference --max-psi -1", "argument --max-psi: at least 0, not -1"),
         ("same --reference reference --json - --prometheus -", "--json - and --prometheus - would both be printed"),
         ("same --reference reference --report no/out.html", "no/out.html: its folder does not exist"),
-        ("huge --reference reference", "LINE: the network's input has no such size: [100000, 100000]"),
+        (
+            "huge --reference reference",
+            "LINE: the network's input has no such size: [100000, 100000]; xai-records verify says more",
+        ),
         ("late --reference reference", "LINE: 'yesterday' is no time"),
     ],
 )

@@ -20,7 +20,7 @@ from xai_deploy.foundation import schema
 from xai_deploy.foundation.options import options_of
 from xai_deploy.heatmap import heatmap
 from xai_deploy.methods import create
-from xai_deploy.records import Deployed, Record, Recorder, records
+from xai_deploy.records import Deployed, Record, Recorder, records, verify
 from xai_deploy.records.record import RecordedMap, decode
 from xai_deploy.records.statistics import CELLS, cells, measure, shown
 
@@ -276,3 +276,52 @@ def test_maps_that_are_none(tmp_path: Path, key: str, value: Any, message: str) 
     document["map"][key] = value
     with pytest.raises(ValueError, match=message):
         decode(json.dumps(document).encode())
+
+
+SIZE = "the network's input has no such size"
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("source", "size", [60000, 60000], SIZE),
+        ("source", "size", [10**400, 1], SIZE),
+        ("source", "size", [5], SIZE),
+        ("source", "size", [], SIZE),
+        ("source", "size", [-3, -5], SIZE),
+        ("source", "size", [0, 0], SIZE),
+        ("source", "size", [4, 32, 32], SIZE),
+        (None, "number", 10**300, "its number is out of range"),
+        (None, "number", -1, "its number is out of range"),
+        (None, "lost", -5, "its lost is out of range"),
+        (None, "seed", 10**400, "its seed is out of range"),
+        (None, "seed", -(1 << 63) - 1, "its seed is out of range"),
+        ("target", "index", 1 << 63, "its class is out of range"),
+        ("target", "versus", 1 << 63, "its class is out of range"),
+        ("target", "sign", 0, "its sign is neither 1 nor -1"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_numbers_that_no_reader_can_use(tmp_path: Path, part: str | None, key: str, value: Any, message: str) -> None:
+    """Refused by every reader in one line, before anything of that size is made."""
+    with Recorder(tmp_path / "r") as recorder:
+        recorder.record(damage.deployed(), np.eye(4), np.zeros(3), "grad-cam")
+    [file] = damage.files(tmp_path / "r")
+    document = json.loads(file.read_bytes())
+    (document if part is None else document[part])[key] = value
+    line = json.dumps(document).encode()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        decode(line)
+    file.write_bytes(line + b"\n")
+    with pytest.raises(RecordsError, match=rf"line 1: {message}.*; xai-records verify says more"):
+        read(tmp_path / "r")
+    [fault] = verify(tmp_path / "r").faults[:1]
+    assert message in fault.what
+
+
+def test_a_seed_beyond_64_bits_is_not_recorded(tmp_path: Path) -> None:
+    with (
+        Recorder(tmp_path / "r") as recorder,
+        pytest.raises(RecordsError, match=r"can't be recorded \(its seed is out"),
+    ):
+        recorder.record(damage.deployed(), np.eye(4), np.zeros(3), "rise", options={"seed": 1 << 70})
