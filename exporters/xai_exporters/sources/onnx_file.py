@@ -128,10 +128,14 @@ def _name_apart(model: onnx.ModelProto) -> None:
     nodes = [*_nodes(model.graph.node)]
     taken = {node.name for node in nodes}
     seen: set[str] = set()
+    numbers: dict[
+        str, Iterator[int]
+    ] = {}  # a name's own: counting from 1 for each node takes the square of their number
     for node in nodes:
         if node.name and node.name in seen:
             first = node.name
-            node.name = next(name for i in itertools.count(1) if (name := f"{first}_{i}") not in taken)
+            own = numbers.setdefault(first, itertools.count(1))
+            node.name = next(name for i in own if (name := f"{first}_{i}") not in taken)
             taken.add(node.name)
         seen.add(node.name)
 
