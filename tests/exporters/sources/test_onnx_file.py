@@ -317,6 +317,34 @@ def test_a_stated_size_that_the_graph_needs(model: Callable[[], onnx.ModelProto]
     assert export_onnx(tmp_path, model(), overwrite=True, roles=HEAD_AND_TAIL).manifest.input.image_shape == (3, 16, 20)
 
 
+def positions(added: bool) -> onnx.ModelProto:
+    """Tokens, each with a constant of its place if `added`."""
+    b = o.Build()
+    x = b("Reshape", b.features(), b.weight([0, 6, -1]))
+    x = b("Relu", b("Add", x, b.draw(1, 6, 80)) if added else x)
+    return b.model(b.linear(b("ReduceMean", x, b.weight([2]), keepdims=0), out="scores"))
+
+
+@pytest.mark.parametrize("model", [flattened, lambda: positions(True)])
+@pytest.mark.parametrize("size", [(3, 20, 16), (3, 10, 32), (3, 9, 31)])
+def test_as_many_positions_in_another_order(
+    model: Callable[[], onnx.ModelProto], size: tuple[int, ...], tmp_path: Path
+) -> None:
+    """8 x 10 positions are as many as 10 x 8 or 5 x 16: the constants of the one fit the other, and are wrong there."""
+    with pytest.raises(RequestError, match=r"does not fit .* dimension 2 is fixed to 16"):
+        export_onnx(tmp_path, model(), input_shape=size)
+
+
+def test_tokens_without_places(tmp_path: Path) -> None:
+    """As many in another order are right if nothing belongs to a place: the source with its size left open is the reference."""
+    model = positions(False)
+    done = export_onnx(tmp_path, model, input_shape=(3, 20, 16), roles=HEAD_AND_TAIL)
+    assert done.manifest.input.image_shape == (3, 20, 16)
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = f"side{dim.dim_value}"
+    check_bundle(done.path, source_reference(model))
+
+
 def test_size_from_the_request(tmp_path: Path) -> None:
     model = unknown_size()
     done = export_onnx(tmp_path, model, input_shape=(3, 18, 22), roles=HEAD_AND_TAIL)
