@@ -31,7 +31,7 @@ _NAMED = 6
 """So many parts are named at most: there may be one for each class."""
 
 
-def check_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None) -> str | None:
+def check_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None, shares: bool = False) -> str | None:
     """Refuse an output whose classes are put together of parts that different functions gave, one of them a probability.
 
     Numbers in [0,1] may hold a part without a function: the background's, 1 - max(p).
@@ -40,6 +40,7 @@ def check_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None) -> st
         clean: The network.
         output: One of its outputs.
         dense: The scores at many positions that it holds; None: it holds numbers of an image.
+        shares: The numbers of an image lie in [0,1].
 
     Returns:
         What to tell of parts that may be of one kind, for the graph does not show it: the raw head of a detector joins distances,
@@ -51,7 +52,7 @@ def check_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None) -> st
     classes = max(clean.shapes.per_image(output.name) or (1,)) if dense is None else dense.shape[0]
     parts = [(part, size, _function(part)) for part, size in _parts(clean, output, classes)]
     functions = {function for _, _, function in parts}
-    if dense is not None and dense.activation == "independent":
+    if shares or (dense is not None and dense.activation == "independent"):
         functions.discard(None)
     if len(functions) > 1 and functions & set(_PROBABILITIES):
         said = ", ".join(f"{size} of {function or 'no function'} ({part.name!r})" for part, size, function in parts)

@@ -142,12 +142,19 @@ def find_scores(
         while value.dtype not in _FLOATS and (source := _source(value)) is not None:
             value = source  # before a final QuantizeLinear or Cast: scores, not codes
         decided = _Decided(value, "none", "logits")
+    elif task is None and _may_join(decided):
+        note = check_joined(clean, output, None, shares=True)
     decided = replace(decided, value=_unwidened(decided.value))
     classes = _classes(clean, decided.value)
     if classes is None:
         raise _no_scores(clean, output, decided.value)
     scores = Explained(LOGITS, "classes", (classes,))
     return Logits(decided.value, output, decided.kind, decided.activation, classes, scores, note=note)
+
+
+def _may_join(decided: _Decided) -> bool:
+    """Whether probabilities may be those of several questions: they do not sum to 1 as the network gives them."""
+    return decided.activation == "independent" or (decided.activation, decided.kind) == ("normalised", "derived")
 
 
 def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphError:

@@ -81,15 +81,11 @@ def test_numbers_of_several_kinds(tmp_path: Path) -> None:
     "parts", [[("Softmax", 3), ("Softmax", 4)], [("Sigmoid", 1), ("Sigmoid", 4)], [(None, 2), (None, 3)]]
 )
 def test_parts_of_one_kind(tmp_path: Path, parts: Parts, dense: bool) -> None:
-    """Two groups of classes, or weights that were split, are classes as before. Where no function shows it, the parts are told."""
+    """Two groups of classes, or weights that were split, are classes, and the parts are told."""
     done = export_onnx(tmp_path, network(parts, dense), roles=HEAD_AND_TAIL)
     count = sum(size for _, size in parts)
     assert done.manifest.scores.shape[0] == count
-    notes = [note for note in done.notes if "joins" in note]
-    if not dense and parts[0][0] is not None:  # probabilities of an image are read before their functions
-        assert notes == []
-        return
-    [note] = notes
+    [note] = [note for note in done.notes if "joins" in note]
     sizes = ", ".join(rf"{size} of '\w+'" for _, size in parts)
     advice = r"If they are not all scores of classes, name the part to explain with --output\."
     assert re.fullmatch(rf"The output 'result' joins 2 parts to {count} classes: {sizes}\. {advice}", note)
@@ -105,13 +101,39 @@ def test_nothing_is_joined(tmp_path: Path) -> None:
     assert not any("joins" in note for note in export_onnx(tmp_path, o.classifier(), roles=HEAD_AND_TAIL).notes)
 
 
-def test_a_background(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("parts", "kinds"),
+    [
+        ([("Softmax", 5), ("Sigmoid", 1)], "5 of Softmax .*, 1 of Sigmoid"),
+        ([("Softmax", 2), ("Softmax", 8), ("Sigmoid", 1)], "2 of Softmax .*, 8 of Softmax .*, 1 of Sigmoid"),
+    ],
+)
+def test_probabilities_of_several_kinds(tmp_path: Path, parts: Parts, kinds: str) -> None:
+    """All lie in [0,1], so they were taken for as many classes."""
+    with pytest.raises(GraphError, match=rf"joins numbers of several kinds: {kinds}.*--task numbers$"):
+        export_onnx(tmp_path, network(parts, False))
+
+
+def test_two_sides_of_one_question(tmp_path: Path) -> None:
+    """p and 1 - p sum to 1: they are the two classes, and nothing is told."""
+    b = o.Build()
+    p = b("Sigmoid", b.pooled(b.conv(b.features(), o.CHANNELS, 1, 1)))
+    b("Concat", b("Sub", b.weight(np.float32(1)), p), p, axis=1, out="result")
+    done = export_onnx(tmp_path, b.model("result"), roles=HEAD_AND_TAIL)
+    assert done.manifest.activation == "normalised"
+    assert not any("joins" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_background(tmp_path: Path, dense: bool) -> None:
     """1 - max(p) joined with p is a probability, too, though no such function gave it."""
     b = o.Build()
-    classes = b("Sigmoid", b.conv(b.features(), o.CHANNELS, 3, 1))
+    classes = b.conv(b.features(), o.CHANNELS, 3, 1)
+    classes = b("Sigmoid", classes if dense else b.pooled(classes))
     background = b("Sub", b.weight(np.float32(1)), b("ReduceMax", classes, b.weight([1])))
     b("Concat", background, classes, axis=1, out="result")
-    done = export_onnx(tmp_path, b.model("result", ranks={"result": (o.FLOAT, ("N", 4, 8, 10))}), roles=HEAD_AND_TAIL)
+    sizes = ("N", 4, 8, 10) if dense else ("N", 4)
+    done = export_onnx(tmp_path, b.model("result", ranks={"result": (o.FLOAT, sizes)}), roles=HEAD_AND_TAIL)
     assert done.manifest.scores.shape[0] == 4
 
 
