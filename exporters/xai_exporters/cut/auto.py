@@ -10,7 +10,7 @@ from itertools import chain
 import onnx_ir as ir
 
 from ..errors import LayerError
-from ..graph.reading import ancestors, attribute, descendants, signals
+from ..graph.reading import ancestors, attribute, content_of, descendants, signals
 from ..passes.clean import CleanGraph
 from .activated import is_activated
 from .featuremap import is_feature_map
@@ -62,7 +62,8 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
         LayerError: There is no such tensor.
     """
     leading = ancestors([logits.value])
-    own = descendants(clean.graph.inputs[:1])  # what other images' branches give may pass beside any layer
+    image = clean.graph.inputs[0]
+    own = content_of(image) | {image}  # what other images' branches give may pass beside any layer; sizes may, too
     between = (leading & own) - {logits.value}
     pixels = _pixels(clean.graph.inputs[0])
     order = _in_order(clean, between, pixels, _themselves(logits.value))
