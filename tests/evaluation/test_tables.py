@@ -41,6 +41,13 @@ def of_csv(data: bytes) -> list[dict[str, Any]]:
     return [{k: None if v == "" else v for k, v in record.items()} for record in csv.DictReader(text, strict=True)]
 
 
+def in_csv(name: str) -> str:
+    """A name as CSV has it: no control characters, and no formula."""
+    for character in "\n\r\x1b\u2028":
+        name = name.replace(character, f"\\u{ord(character):04x}")
+    return "'" + name if name[0] in "=+-@" else name
+
+
 def typed(record: dict[str, Any]) -> dict[str, Any]:
     kinds = {"image": str, "network": str, "method": str, "target": int, "predicted": int, "error": str}
     return {k: None if v is None else kinds.get(k, float)(v) for k, v in record.items()}
@@ -74,7 +81,8 @@ def test_all_agree(desk: Path, run: Run) -> None:
     broken = "photos/broken.png: the image is truncated or damaged; copy or save it again"
     wanted.append(dict.fromkeys(wanted[0]) | {"image": "broken.png", "error": broken})
     data = Path("out/images.csv").read_bytes()
-    assert [typed(record) for record in of_csv(data)] == wanted
+    assert [typed(record) for record in of_csv(data)] == [row | {"image": in_csv(row["image"])} for row in wanted]
+    assert all(line.isprintable() for line in data.decode().split("\n"))
     assert pyarrow.parquet.read_table("out/images.parquet").to_pylist() == wanted
     assert {row["image"] for row in wanted} >= {*STRANGE, "sub/deep/0000.png", "link.png", "0002.BMP.png"}
     assert any(row["rank-correlation"] is not None for row in wanted)

@@ -12,22 +12,27 @@ from typing import IO, Any
 from ..errors import BackendNotInstalledError
 
 Row = Mapping[str, Any]
-_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_UNPRINTED = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udc7f\udd00-\udfff]")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and their full-width forms
 _GROUP = 10_000  # rows of a Parquet row group
 
 
 def write_csv(file: IO[bytes], columns: Iterable[str], rows: Iterable[Row]) -> None:
     """UTF-8, one header line; None is an empty cell.
 
-    Bytes of a file name that are not UTF-8 stay what they are. A lone surrogate that stands for no byte becomes JSON's escape.
+    Bytes of a file name that are not UTF-8 stay what they are. Control characters, and a lone surrogate that stands for no byte,
+    become JSON's escapes. A text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, CSV Injection).
     """
     names = list(columns)
     for cells in itertools.chain([names], ([row[name] for name in names] for row in rows)):
         text = io.StringIO()
-        # Python before 3.13 quotes a \r in a name only if the line terminator contains one.
-        csv.writer(text, lineterminator="\r\n").writerow(cells)
-        line = _NO_BYTE.sub(lambda lone: f"\\u{ord(lone[0]):04x}", text.getvalue().removesuffix("\r\n"))
-        file.write(f"{line}\n".encode("utf-8", "surrogateescape"))
+        csv.writer(text, lineterminator="\n").writerow([_cell(one) if isinstance(one, str) else one for one in cells])
+        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _cell(text: str) -> str:
+    escaped = _UNPRINTED.sub(lambda one: f"\\u{ord(one[0]):04x}", text)
+    return f"'{escaped}" if escaped.startswith(_FORMULA) else escaped
 
 
 def require_pyarrow(extra: str) -> Any:
