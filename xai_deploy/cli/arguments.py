@@ -26,6 +26,9 @@ from ..preprocess import read_pixels
 
 log = logging.getLogger(__name__)
 
+# Control characters, ends of lines, and those that turn the direction of writing.
+_UNPRINTED = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
 
 @dataclass(frozen=True)
 class MethodRequest:
@@ -180,10 +183,13 @@ def find_images(arguments: Iterable[str], apart: Sequence[Path] = (), recursive:
 
 
 def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
-    """A name for the results of each image: its stem, with a number if an earlier image has the same stem."""
+    """A name for the results of each image: its stem, with a number if an earlier image has the same stem.
+
+    Control characters, which garble a terminal that lists the folder, become "_".
+    """
     stems = {}
     for path in paths:
-        stem = path.stem
+        stem = _UNPRINTED.sub("_", path.stem[:100])  # before bytes are counted: an archive's names are of any length
         while len(os.fsencode(stem)) > 100:  # bytes; a file name may have 255, and the method and target follow
             stem = stem[:-1]
         stems[path] = stem
@@ -193,10 +199,12 @@ def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
 def numbered(names: Iterable[str]) -> list[str]:
     """The names, with a number where an earlier one is equal, upper and lower case apart: some file systems ignore it."""
     taken: dict[str, str] = {}
+    following: dict[str, int] = {}  # counting from 2 for each takes the square of their number
     for stem in names:
-        name, number = stem, 2
+        name, number = stem, following.get(stem.casefold(), 2)
         while name.casefold() in taken:
             name, number = f"{stem}-{number}", number + 1
+        following[stem.casefold()] = number
         taken[name.casefold()] = name
     return list(taken.values())
 
