@@ -103,12 +103,23 @@ class Layer:
             return given if beta == 1 else self.op.Mul(given, beta)
         if self.scaling is not None:  # z = (y - bias) / factor
             return None if self.scaling.bias is None else self.op.Div(self.scaling.bias, self.scaling.factor)
-        # MatMul and Einsum have no input for a bias: it is the constant of an Add that alone reads the product
+        return self._bias_after()
+
+    def _bias_after(self) -> ir.Value | None:
+        """The constant of an Add that alone reads the product: MatMul and Einsum have no input for a bias, and some formats write
+        every bias so. Of a Conv, ConvTranspose or Gemm it has one number for each channel."""
+        step, kind = self.step, self.step.node.op_type
         uses = list(step.y.uses())
-        if kind in ("MatMul", "Einsum") and len(uses) == 1 and uses[0][0].op_type == "Add":
-            after = uses[0][0]
-            return next((x for x in after.inputs if x is not None and not is_signal(x) and x is not step.y), None)
-        return None
+        if kind not in WEIGHTED or len(uses) != 1 or uses[0][0].op_type != "Add":
+            return None
+        after = uses[0][0]
+        added = next((x for x in after.inputs if x is not None and not is_signal(x) and x is not step.y), None)
+        if added is None or kind in ("MatMul", "Einsum"):
+            return added
+        dims, channels = step.dims(step.y), -1 if kind == "Gemm" else 1
+        want: list[int | None] = [1] * len(dims)
+        want[channels] = dims[channels]
+        return added if [*[1] * (len(dims) - len(step.dims(added))), *step.dims(added)] == want else None
 
     def terms(self, x: Part, w: Part) -> list[Term]:
         """The term of a part of the input and a part of the weight; [] if it is known to be zero."""
