@@ -149,6 +149,11 @@ class ForwardPass:
         scores = self._network.manifest.scores
         return 0 if scores.kind == "vector" else self.classes if scores.rows is None else scores.rows.classes
 
+    @property
+    def ends_in(self) -> str:
+        """See `methods.method.Forward`."""
+        return self._network.manifest.activation
+
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""
         return role in self._network.manifest.graphs

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from xai_deploy.format import bundle as b
 from xai_deploy.format.format1 import with_ports
+from xai_deploy.format.manifest import Activation
 
 from .tiny import CHANNELS, CLASSES, HEIGHT, LABELS, SCALE, WIDTH, H, W
 
@@ -106,8 +107,8 @@ def _shared(relevance: Floats, z: Floats) -> Floats:
     return result
 
 
-def write(path: Path, kind: Kind = "plain") -> Path:
-    """Write the bundle."""
+def write(path: Path, kind: Kind = "plain", activation: Activation = "softmax") -> Path:
+    """Write the bundle, of a network that ends in `activation`."""
     models = {role: _graph(role, kind) for role in ("head", "tail", *_GRADIENT_ROLES, *_COMPOSITES)}
     contents = {f"{role}.onnx": model.SerializeToString() for role, model in models.items()}
     contents["labels.txt"] = ("\n".join(LABELS) + "\n").encode()
@@ -127,7 +128,7 @@ def write(path: Path, kind: Kind = "plain") -> Path:
         ),
         target=b.TargetLayer("layer", "relu", (CHANNELS, H, W), "float16" if kind == "half" else "float32"),
         classes=CLASSES,
-        activation="softmax",
+        activation=activation,
         batch="any",
         outputs=(b.Output("scores", "scores", (CLASSES,), "probabilities"),),
         graphs={

@@ -93,6 +93,10 @@ class Forward(Protocol):
     def compared(self) -> int:
         """Among how many classes a class can be compared with the others; 0 if the network's numbers are no classes."""
 
+    @property
+    def ends_in(self) -> str:
+        """What makes the network's output of its logits: the manifest's `activation`."""
+
     def weights(self, seed: Seed, offset: Array | float = 0.0) -> Array:
         """The seed as a weight for each entry of the scores, [n,entries].
 

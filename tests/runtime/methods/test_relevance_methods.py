@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xai_deploy import Explainer
 from xai_deploy.errors import NotApplicableError, OptionError
 from xai_deploy.format import bundle as b
+from xai_deploy.format.manifest import Activation
 
 from .. import dense, tiny
 from .test_dense import close, unit
@@ -210,6 +211,7 @@ class Confident:
     """A forward pass whose relevance is its start."""
 
     classes = 4
+    ends_in = "softmax"
 
     def __init__(self, logits: NDArray[np.float32]) -> None:
         self.logits = logits
@@ -242,3 +244,23 @@ def test_sglrp_of_a_class_that_is_nearly_certain() -> None:
         forward: Any = Confident(logits)
         found = create("sglrp", {}).maps(forward, [Seed.of_class(np.full(2, target))])[0][..., 0]
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_sglrp_of_a_multi_label_network(tmp_path: Path, backend: str) -> None:
+    """The start is the gradient of the sum of weighted sigmoids: w p (1 - p), and no class takes from another."""
+    x = dense.inputs("plain", 2)
+    net = dense.Reference("plain", x)
+    explainer = Explainer(dense.write(tmp_path / "sigmoid.xai", activation="sigmoid"), backend)
+    p = 1 / (1 + np.exp(-net.logits))
+    one_against_another = unit([1, 1]) - unit([3, 3])
+    cases: list[tuple[Any, Floats]] = [("1 vs 3", one_against_another), ("not 2", -unit([2, 2])), (4, unit([4, 4]))]
+    for target, weights in [*cases, (HAND, np.tile(HAND, (2, 1)))]:
+        found = explainer.explain(x, "sglrp", target).raw
+        close(found, plane("plain", net.pixel_relevance(weights * p * (1 - p))), 2e-5)
+
+
+@pytest.mark.parametrize("activation", ["independent", "normalised"])
+def test_sglrp_of_outputs_that_are_probabilities(tmp_path: Path, activation: Activation) -> None:
+    explainer = Explainer(dense.write(tmp_path / "shares.xai", activation=activation), "onnxruntime")
+    with pytest.raises(NotApplicableError, match="sglrp: it starts from the softmax or the sigmoid of logits"):
+        explainer.explain(dense.inputs("plain", 1), "sglrp")
