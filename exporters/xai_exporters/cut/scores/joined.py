@@ -31,6 +31,11 @@ _NAMED = 6
 """So many parts are named at most: there may be one for each class."""
 
 
+def may_join(activation: str, kind: str) -> bool:
+    """Whether probabilities of an image may be those of several questions: they do not sum to 1 as the network gives them."""
+    return activation == "independent" or (activation, kind) == ("normalised", "derived")
+
+
 def check_joined(clean: CleanGraph, output: ir.Value, dense: Dense | None, shares: bool = False) -> str | None:
     """Refuse an output whose classes are put together of parts that different functions gave, one of them a probability.
 

@@ -32,7 +32,7 @@ from .decisions import refuse_decisions, refuse_two_values
 from .dense import Dense, find_dense, said_of_coarse
 from .detectors.detector import UNNAMED, Detector, Names, decoders
 from .intervals import Intervals
-from .joined import check_joined
+from .joined import check_joined, may_join
 from .probing import Probes
 from .rows import AUTO, find_detector, not_finite, write_rows
 from .shares import divided, share_of
@@ -142,7 +142,7 @@ def find_scores(
         while value.dtype not in _FLOATS and (source := _source(value)) is not None:
             value = source  # before a final QuantizeLinear or Cast: scores, not codes
         decided = _Decided(value, "none", "logits")
-    elif task is None and _may_join(decided):
+    elif task is None and may_join(decided.activation, decided.kind):
         note = check_joined(clean, output, None, shares=True)
     decided = replace(decided, value=_unwidened(decided.value))
     classes = _classes(clean, decided.value)
@@ -150,11 +150,6 @@ def find_scores(
         raise _no_scores(clean, output, decided.value)
     scores = Explained(LOGITS, "classes", (classes,))
     return Logits(decided.value, output, decided.kind, decided.activation, classes, scores, note=note)
-
-
-def _may_join(decided: _Decided) -> bool:
-    """Whether probabilities may be those of several questions: they do not sum to 1 as the network gives them."""
-    return decided.activation == "independent" or (decided.activation, decided.kind) == ("normalised", "derived")
 
 
 def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphError:
