@@ -15,7 +15,7 @@ from xai_exporters.cut.detector_layers import detector_layers
 from xai_exporters.cut.scores.detectors.detector import Names, Outputs, decoders
 from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.cut.scores.rows import find_detector, write_rows
-from xai_exporters.errors import RequestError
+from xai_exporters.errors import GraphError, RequestError
 from xai_exporters.graph.measure import evaluate
 from xai_exporters.graph.writing import TRANSLATED
 from xai_exporters.passes.clean import CleanGraph, clean
@@ -83,6 +83,24 @@ def test_four_classes(function: str, pixels: bool, boxes_first: bool) -> None:
     assert detector.rows.unit == ("pixels" if pixels else "fractions")
     assert detector.rows.background == (0 if function == "softmax" else None)
     assert detector.outputs == (graph.graph.outputs[boxes_first], graph.graph.outputs[not boxes_first])
+
+
+class OffsetsOfFour(FourClasses):
+    """An SSD of four classes whose second output holds offsets, on rows whose cells nothing tells."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """See `Heads`."""
+        scores, offsets = (value.transpose(1, 2).flip(1).cumsum(1) for value in self.raw(x))
+        return scores.softmax(2), offsets
+
+
+def test_a_softmax_is_no_box() -> None:
+    """It was read as a DETR's boxes, and the offsets as its logits."""
+    graph = graph_of(OffsetsOfFour("softmax", pixels=False, boxes_first=False))
+    assert find_detector(graph, "auto") is None
+    for decoder in ("detr", "detr-sigmoid"):
+        with pytest.raises(GraphError, match=f"--decoder {decoder}: the outputs are not of this form"):
+            find_detector(graph, decoder)
 
 
 def test_a_pyramid_without_activation_functions() -> None:

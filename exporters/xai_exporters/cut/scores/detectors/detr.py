@@ -25,6 +25,8 @@ def detr(given: Outputs) -> Detector | None:
     for pair in pairs(given):
         scores = given.seen(pair.scores)
         fits = given.names.all or given.names.count in (0, pair.classes - 1)
+        if before(given.clean, pair.boxes, "Softmax") is not None:
+            continue  # the scores of an SSD of four classes; the other output holds its offsets
         if len(scores) and not are_shares(scores) and pair.classes > 1 and fits:
             return pair.detector(given, "detr", pair.scores, "softmax", pair.classes - 1, suppress=False)
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .boxes_scores import are_shares, boxes_scores, pairs
 from .detector import Detector, Outputs, decoders
+from .reading import before
 
 
 @decoders.register("detr-sigmoid")
@@ -17,6 +18,8 @@ def detr_sigmoid(given: Outputs) -> Detector | None:
     for pair in pairs(given):
         scores = given.seen(pair.scores)
         fits = given.names.all or given.names.count in (0, pair.classes)
+        if before(given.clean, pair.boxes, "Softmax") is not None:
+            continue  # as in `detr`
         if len(scores) and not are_shares(scores) and fits:
             return pair.detector(given, "detr-sigmoid", pair.scores, "sigmoid", None, suppress=False)
     return None
