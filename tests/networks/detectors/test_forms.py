@@ -45,6 +45,19 @@ class Yolo(nets.YoloV8):
         return torch.cat([boxes / SIDES if self.fractions else boxes, scores.sigmoid()], 1)
 
 
+class Again(nets.YoloV8):
+    """[N,4+C,rows] whose boxes were cut out, made corners or fractions, and put before the scores again."""
+
+    def __init__(self, corners: bool, fractions: bool) -> None:
+        super().__init__()
+        self.corners, self.fractions = corners, fractions
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        whole = super().forward(x)
+        boxes = as_corners(whole[:, :4]) if self.corners else whole[:, :4]
+        return torch.cat([boxes / SIDES if self.fractions else boxes, whole[:, 4:]], 1)
+
+
 class Levels(nets.Heads):
     """Boxes (corners in pixels) and probabilities of each level as outputs of their own."""
 
@@ -94,6 +107,19 @@ def test_yolo(tmp_path: Path, corners: bool, fractions: bool) -> None:
     rows = done.manifest.scores.rows
     assert rows is not None
     assert (rows.decoder, rows.suppress) == ("yolov8", True)
+    assert (rows.form, rows.unit) == ("corners" if corners else "centre", "fractions" if fractions else "pixels")
+    check_best(done, network, x)
+
+
+@pytest.mark.parametrize(("corners", "fractions"), [(True, False), (False, True), (True, True)])
+def test_boxes_cut_out_and_put_back(tmp_path: Path, corners: bool, fractions: bool) -> None:
+    """It was refused: the scores are a part of another tensor."""
+    torch.manual_seed(3)
+    network = Again(corners, fractions)
+    done, x = exported(network, tmp_path)
+    rows = done.manifest.scores.rows
+    assert rows is not None
+    assert (rows.decoder, rows.classes) == ("yolov8", nets.CLASSES)
     assert (rows.form, rows.unit) == ("corners" if corners else "centre", "fractions" if fractions else "pixels")
     check_best(done, network, x)
 

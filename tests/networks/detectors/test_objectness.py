@@ -111,6 +111,21 @@ def test_an_objectness_of_its_own(network: type[nn.Module]) -> None:
     assert (found.rows.decoder, found.rows.classes, found.rows.objectness) == ("yolov5", nets.CLASSES, True)
 
 
+class EntriesFirst(nets.YoloV5):
+    """[N,5+C,rows], the objectness with a Sigmoid of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Heads`."""
+        scores, offsets = self.raw(x)
+        return torch.cat([nets.centred(offsets), scores[:, :1].sigmoid(), scores[:, 1:].sigmoid()], 1)
+
+
+def test_an_objectness_is_no_single_class() -> None:
+    """It was read as YOLOv8's one class, and the probabilities as mask coefficients."""
+    torch.manual_seed(3)
+    assert find_detector(graph_of(EntriesFirst()), "auto") is None
+
+
 def test_lines_of_labels_are_names(tmp_path: Path) -> None:
     """They name "no object", too, so they do not tell a DETR's forms apart."""
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 import onnx_ir as ir
 
@@ -22,6 +23,8 @@ def uncopied(value: ir.Value) -> ir.Value:
 
 def parts(clean: CleanGraph, value: ir.Value, axis: int) -> Iterator[tuple[ir.Value, int, int]]:
     """The tensors that a Concat along an axis puts together, those of inner Concats one by one; a tensor that is none, alone.
+
+    Whole parts that were cut out again, to be put together with others, are those parts.
 
     Args:
         clean: The network.
@@ -43,7 +46,25 @@ def parts(clean: CleanGraph, value: ir.Value, axis: int) -> Iterator[tuple[ir.Va
         perm = attribute(node, "perm", None) or list(range(rank))[::-1]
         yield from parts(clean, node.inputs[0], perm[axis])
         return
+    if node is not None and node.op_type in ("Slice", "Split") and (cut := _cut(clean, node, source, axis)):
+        yield from cut
+        return
     yield value, axis, clean.shapes.dims(value)[axis] or 0
+
+
+def _cut(clean: CleanGraph, node: ir.Node, value: ir.Value, axis: int) -> list[tuple[ir.Value, int, int]]:
+    """The whole parts that a Slice or Split takes out of several; none if it takes anything else."""
+    source, start = node.inputs[0], _start(clean, node, value, axis)
+    if source is None or start is None:
+        return []
+    before_cut, own = clean.shapes.both(source)[0], clean.shapes.both(value)[0]
+    if [*before_cut[:axis], *before_cut[axis + 1 :]] != [*own[:axis], *own[axis + 1 :]]:
+        return []  # rows are cut off, too
+    several = list(parts(clean, source, axis))
+    ends = accumulate(size for _, _, size in several)
+    stop = start + own[axis]
+    taken = [part for part, end in zip(several, ends, strict=True) if start <= end - part[2] and end <= stop]
+    return taken if sum(size for _, _, size in taken) == own[axis] and len(several) > 1 else []
 
 
 def after_box(clean: CleanGraph, value: ir.Value, axis: int) -> tuple[ir.Value, int, int] | None:

@@ -48,7 +48,8 @@ def box_and_sigmoid(given: Outputs, name: Literal["yolov8", "rtdetr"]) -> Detect
             fractions = is_fraction(boxes.take([0, 1], axis))
             rows_first = axis == 2 and not fractions and has_objectness(given.seen(output))
             told = told_objectness(given, output) if rows_first else "no"
-            if told == "yes":
+            alone = axis == 1 and scores[2] == 1 and has_objectness(np.moveaxis(given.seen(output), 1, 2))
+            if told == "yes" or alone:
                 continue  # as in YOLOv5: the fifth entry is an objectness
             one_each = fractions and axis == 2 and bool((boxes >= 0).all() and (boxes <= 1).all())
             if one_each != (name == "rtdetr") or (fractions and axis == 2 and not one_each):
