@@ -22,6 +22,7 @@ from ..passes.old_opset import require_known
 from ..passes.runtime_domain import put_aside
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
+from . import first_steps
 from .onnx_metadata import read_metadata, stated_in
 from .order import in_order, require_given
 from .other_size import in_another_size
@@ -89,7 +90,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     try:
         network = in_standard_form(model, f"ONNX{producer}", request, stated_in(model))
         network = replace(network, notes=(*network.notes, *([resized] if resized else [])))
-        return replace(read_metadata(model, network), files=tuple(files))
+        return replace(_with_first_steps(read_metadata(model, network)), files=tuple(files))
     except (
         ValueError,
         KeyError,
@@ -97,6 +98,21 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         IndexError,
     ) as error:  # onnx raises these for data that does not fit its shape
         raise SourceError(f"{file.path}: damaged ({' '.join(str(error).split())[:200]})") from None
+
+
+def _with_first_steps(network: TrainedNetwork) -> TrainedNetwork:
+    """The network with what its graph's first steps say of the preprocessing, if nothing else does."""
+    weights = {tensor.name for tensor in network.proto.graph.initializer}
+    images = [value for value in network.proto.graph.input if value.name not in weights]
+    dims = [dim.dim_value for dim in images[0].type.tensor_type.shape.dim] if len(images) == 1 else []
+    if network.preprocess is not None or len(dims) != 4:
+        return network
+    first = first_steps.read(network.proto)
+    stated = first_steps.stated_by(first, dims[3] if dims[3] in (1, 3) and dims[1] not in (1, 3) else dims[1])
+    if stated is None:
+        return network
+    notes = (*network.notes, *([first.said] if str(first) else []))
+    return replace(network, preprocess=stated, notes=notes)
 
 
 def _parse(path: Path) -> onnx.ModelProto | None:

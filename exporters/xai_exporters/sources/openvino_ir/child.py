@@ -246,7 +246,7 @@ def _unround(model: Any, folder: Path, limit: int, numbers: Numbers) -> None:
 
 
 _GATHERED = re.compile(r"Gather_\d+(?:_|$)")
-_PLAIN_STEPS = ("Add", "Convert", "Divide", "Multiply", "Subtract", "Transpose")
+_PLAIN_STEPS = ("Add", "Convert", "Divide", "Interpolate", "Multiply", "Pad", "Subtract", "Transpose")
 
 
 def _said(model: Any) -> dict[str, Any]:

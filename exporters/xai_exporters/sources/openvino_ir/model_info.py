@@ -33,9 +33,9 @@ from dataclasses import replace
 from xai_deploy.format.image_input import BORDER
 
 from ...errors import SourceError
+from ..first_steps import ORDER, FirstSteps, stated_by
 from ..source_file import TrainedNetwork
 from ..stated import Stated
-from .first_steps import FirstSteps
 
 KEYS = (
     "labels", "mean_values", "scale_values", "reverse_input_channels", "resize_type", "interpolation_mode", "intensity_mode",
@@ -52,7 +52,6 @@ _NUMBER = r"[-+]?\d{1,9}(?:\.\d{0,12})?(?:[eE][-+]?\d{1,2})?"
 _WHERE = "the IR's model_info"
 _INTERPOLATIONS = {"LINEAR": "bilinear", "CUBIC": "bicubic", "NEAREST": "nearest"}
 _INTERPOLATION = "its interpolation_mode {!r} is not known, bilinear is assumed, --interpolation sets it"
-_COLOR = "the order of colours is not certain, --color RGB or BGR sets it"
 _OWN = "ultralytics crops the middle of the image, Model API would stretch it"
 
 
@@ -81,12 +80,12 @@ def read(info: Mapping[str, str], network: TrainedNetwork, first: FirstSteps) ->
     image = _image(network, layout)
     stated, note = _model_api(info, image)
     if stated is None and not note and image is not None:
-        stated = _by_graph(first, info, image[0])
+        # a reversal is for images of OpenCV, which Model API takes, too; a network of its own takes RGB
+        stated = stated_by(first, image[0], _says(info, "embedded_processing"), "otx_version" not in info)
     if note:
         notes.append(note)
     if str(first):
-        takes = {None: "", 1.0: "; it takes pixels of 0 to 255", 1 / 255: "; it takes pixels of 0 to 1"}[first.scale]
-        notes.append(f"The graph begins with steps of preprocessing, which stay in it: {first}{takes}.")
+        notes.append(first.said)
     return replace(
         network,
         labels=labels,
@@ -158,27 +157,6 @@ def _model_api(info: Mapping[str, str], image: tuple[int, int, int] | None) -> t
     return Stated(None, fields, _WHERE, sure and exact, "; ".join(filter(None, (ask, asked)))), ""
 
 
-def _by_graph(first: FirstSteps, info: Mapping[str, str], channels: int) -> Stated | None:
-    """What shows in the graph's first steps: the scale of its pixels, how it resizes them, and the order of their colours."""
-    embedded = _says(info, "embedded_processing")
-    scale = 1.0 if embedded or first.integers else first.scale
-    if scale is None or channels not in (1, 3) or not (embedded or str(first) or first.replaced):
-        return None
-    interpolation, antialias = first.replaced or ("bilinear", True)
-    # a reversal is for images of OpenCV, which Model API takes, too; a network of its own takes RGB
-    color = "BGR" if (first.reversed or first.merged or embedded) and "otx_version" not in info else "RGB"
-    fields = {
-        "resize": "stretch",
-        "interpolation": interpolation,
-        "antialias": antialias,
-        "color": color if channels == 3 else "GRAY",
-        "scale": scale,
-        "mean": (0.0,) * channels,
-        "std": (1.0,) * channels,
-    }
-    return Stated(None, fields, "the graph's first steps", channels == 1, _COLOR if channels == 3 else "")
-
-
 def _color(info: Mapping[str, str], channels: int) -> tuple[str, bool, str]:
     """The order of the network's channels, whether it is certain, and what to ask if it is not."""
     if channels == 1:
@@ -187,7 +165,7 @@ def _color(info: Mapping[str, str], channels: int) -> tuple[str, bool, str]:
         return "RGB", True, ""
     if "otx_version" in info:
         return "RGB", True, ""
-    return "BGR", False, _COLOR
+    return "BGR", False, ORDER
 
 
 def _resize(info: Mapping[str, str], image: tuple[int, int, int] | None) -> tuple[int | str, bool, str]:

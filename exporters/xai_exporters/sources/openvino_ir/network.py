@@ -22,10 +22,11 @@ from ...errors import SourceError
 from ...passes.expansion import expansion
 from ...passes.int8_input import coded_input, of_file, to_codes
 from ...request import Request
+from .. import first_steps
 from ..source_file import NOTHING, Further, TrainedNetwork
 from ..standard_form import in_standard_form
 from ..stated import Stated
-from . import child, first_steps, model_info, parent
+from . import child, model_info, parent
 from .given import Given
 from .quantised import compare_quantised, compare_unrounded
 

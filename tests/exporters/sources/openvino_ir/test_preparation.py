@@ -1,4 +1,4 @@
-"""How pixels are prepared for an IR: `model_info.py`, `first_steps.py`, `binding.py`."""
+"""How pixels are prepared for an IR: `model_info.py`, `..first_steps.py`, `binding.py`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from xai_exporters.errors import PreprocessingError, SourceError
 from xai_exporters.request import Request
 from xai_exporters.sources import load_source
+from xai_exporters.sources.first_steps import FirstSteps
 from xai_exporters.sources.openvino_ir import model_info
-from xai_exporters.sources.openvino_ir.first_steps import FirstSteps
 from xai_exporters.sources.source_file import TrainedNetwork
 from xai_exporters.sources.stated import Stated
 
@@ -230,7 +230,8 @@ def test_steps_inside(name: str, tmp_path: Path) -> None:
     done = exported(classifier(tmp_path, before=changed(prepare)), preprocess=None, roles=HEAD_AND_TAIL)
     spec = done.manifest.input
     assert any(f"begins with steps of preprocessing, which stay in it: {text}" in note for note in done.notes)
-    assert any("Preprocessing is that of the graph's first steps; the order of colours" in note for note in done.notes)
+    order = "its mean shows the order of colours, RGB" if name == "unit" else "the order of colours is not certain"
+    assert any(f"Preprocessing is that of the graph's first steps; {order}" in note for note in done.notes)
     assert spec.preprocess.assumed
     assert spec.preprocess.color == ("BGR" if name in ("pixels", "swapped") else "RGB")
     photo = np.random.default_rng(0).integers(0, 256, (45, 61, 3)).astype(np.uint8)
