@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
-from .rules import Call, Known, Unknowable, broadcast, exact, rule
+from .rules import Call, Known, Unknowable, broadcast, exact, rule, single
+
+_FEW_TERMS = 6  # of an Einsum, whose orders are all tried
 
 
 def product(call: Call, a: Known, b: Known, size: int) -> Known:
@@ -60,7 +63,24 @@ def einsum(call: Call) -> list[Known]:
     shape += broadcast(*dots) if ellipsis and dots else ()
     shape += [sizes.get(letter, 1) for letter in after]
     summed = math.prod(size for letter, size in sizes.items() if letter not in right)
-    return [Known(tuple(shape), call[0].size, exact=exact(*call.inputs), work=summed)]
+    y = Known(tuple(shape), call[0].size, exact=exact(*call.inputs), work=summed)
+    # Runtimes take two terms at a time, and lay out what they get twice more.
+    y.scratch = 2 * single(y) * max(y.count, _between(terms, right, sizes) * math.prod(broadcast(*dots)))
+    return [y]
+
+
+def _between(terms: list[str], right: str, sizes: dict[str, int]) -> int:
+    """The elements of the largest product of some of the terms, whichever are taken first: it keeps the letters needed later."""
+    letters, wanted = [set(term) - {"."} for term in terms], set(right)
+    if len(letters) > _FEW_TERMS:
+        return math.prod(sizes.values())
+    largest = 0
+    for count in range(2, len(letters)):
+        for taken in itertools.combinations(range(len(letters)), count):
+            later = wanted.union(*(own for i, own in enumerate(letters) if i not in taken))
+            kept = set[str]().union(*(letters[i] for i in taken)) & later
+            largest = max(largest, math.prod(sizes[letter] for letter in kept))
+    return largest
 
 
 def _letters(call: Call, term: str, known: Known, sizes: dict[str, int], dots: list[Known]) -> None:

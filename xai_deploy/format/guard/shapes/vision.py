@@ -77,7 +77,10 @@ def attention(call: Call) -> list[Known]:
         shape = (q.shape[0], rows, q.shape[1] * v.shape[3])  # type: ignore[assignment]
     kept = [Known((*x.shape[:2], columns, x.shape[3]), q.size, exact=is_exact) for x in (k, v)]
     scores = Known((*q.shape[:3], columns), q.size, exact=is_exact)
-    beside = scores.count * single(q) if len(call.node.outputs) < 4 else 0  # runtimes compute them, asked for or not
+    # Runtimes compute the scores, asked for or not, and a mask of floats.
+    beside = scores.count * single(q) if len(call.node.outputs) < 4 else 0
+    if call.get(3) is not None or call.number("is_causal", 0):
+        beside += max(rows * columns, call[3].count if call.get(3) is not None else 0) * 4
     y = Known(shape, q.size, exact=is_exact, scratch=beside)
     return [y, *kept, scores][: len(call.node.outputs)]
 

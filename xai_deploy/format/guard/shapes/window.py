@@ -70,14 +70,9 @@ def _beside(call: Call, x: Known, weight: Known) -> int:
 @rule("QLinearConv")
 def qlinear_conv(call: Call) -> list[Known]:
     x, weight = call[0], call[3]
-    return [
-        Known(
-            (x.shape[0], weight.shape[0], *slid(call, x, _window(call, x, weight))),
-            1,
-            exact=x.exact,
-            work=math.prod(weight.shape[1:]),
-        )
-    ]
+    places, work = slid(call, x, _window(call, x, weight)), math.prod(weight.shape[1:])
+    shape, scratch = (x.shape[0], weight.shape[0], *places), work * math.prod(places)  # of 8 bits
+    return [Known(shape, 1, exact=x.exact, work=work, scratch=scratch)]
 
 
 @rule("ConvTranspose")
