@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 from ..errors import TargetError
 from ..foundation.options import quoted
@@ -24,7 +24,7 @@ def references(text: str, space: ScoreSpace) -> tuple[bool, tuple[str, ...]] | N
     if space.kind != "vector" or match is None or space.is_label(text):
         return None
     sides = tuple(_VERSUS.split(match[2], maxsplit=1))
-    if space.files and (odd := next((s for s in sides if _CUT.search(s) and not Path(s).exists()), None)) is not None:
+    if space.files and (odd := next((s for s in sides if _CUT.search(s) and not os.path.exists(s)), None)) is not None:
         raise TargetError(
             f"target {quoted(text)}: {quoted(odd)} is no file; two references are compared as 'like A vs like B'"
         )

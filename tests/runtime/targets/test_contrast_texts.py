@@ -48,3 +48,9 @@ def test_memory_grows_with_the_text_and_no_faster(end: str) -> None:
     finally:
         tracemalloc.stop()
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("side", ["a" * 5000, "a\0b"], ids=["long", "with a NUL"])
+def test_a_reference_whose_name_no_file_can_have(side: str) -> None:
+    with pytest.raises(TargetError, match=r"is no file; two references are compared as 'like A vs like B'"):
+        read([f"like {side} vs b"], 1, ScoreSpace(4, (), "vector"))
