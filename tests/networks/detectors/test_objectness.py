@@ -111,6 +111,25 @@ def test_an_objectness_of_its_own(network: type[nn.Module]) -> None:
     assert (found.rows.decoder, found.rows.classes, found.rows.objectness) == ("yolov5", nets.CLASSES, True)
 
 
+class Offsets(nets.YoloX):
+    """YOLOX's rows with one Sigmoid of objectness and classes, from one layer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Heads`."""
+        scores, boxes = self.raw(x)
+        return torch.cat([boxes, scores.sigmoid()], 1).transpose(1, 2)
+
+
+def test_offsets_are_yoloxs() -> None:
+    """YOLOv8 gives boxes, so rows of offsets hold an objectness, unless there are as many names as numbers after them."""
+    torch.manual_seed(3)
+    graph = graph_of(Offsets())
+    found = find_detector(graph, "auto")
+    assert found is not None
+    assert (found.rows.decoder, found.rows.classes) == ("yolox", nets.CLASSES)
+    assert find_detector(graph, "auto", Names(nets.CLASSES + 1)) is None
+
+
 class EntriesFirst(nets.YoloV5):
     """[N,5+C,rows], the objectness with a Sigmoid of its own."""
 

@@ -28,8 +28,9 @@ def yolox(given: Outputs) -> Detector | None:
         fitting = [(cells, strides) for cells, strides in grids if len(values) and len(strides) == values.shape[1]]
         if not has_objectness(values) or (values[..., 2:4] >= 0).all() or not fitting:
             continue
-        # pixels lie where their cells do: they are decoded
-        if form_of_rows(given, output) in ("corners", "centre") or not may_hold_objectness(given, output):
+        # boxes lie where their cells do: they are decoded. Offsets are none of YOLOv8's boxes, however the scores are put together
+        form, named = form_of_rows(given, output), given.names.count == given.shape(output)[1] - 4
+        if form in ("corners", "centre") or named or (form is None and not may_hold_objectness(given, output)):
             continue
         cells, strides = fitting[0]
 
