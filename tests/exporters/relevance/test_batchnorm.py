@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,10 @@ def linear(model: onnx.ModelProto, shape: tuple[int, ...], convolution: bool = F
     return Linear(w, b, convolution=convolution)
 
 
-def norm(channels: int) -> dict[str, Array]:
+def norm(channels: int, draw: Callable[..., Array] = W) -> dict[str, Array]:
     """Scales of both signs, and statistics."""
-    return {"s": W(channels), "o": W(channels), "m": W(channels), "v": np.abs(W(channels)) + np.float32(0.1)}
+    scale, offset, mean, variance = (draw(channels) for _ in range(4))
+    return {"s": scale, "o": offset, "m": mean, "v": np.abs(variance) + np.float32(0.1)}
 
 
 IMAGE, VECTOR = (4, 5, 5), (5,)
@@ -122,6 +124,55 @@ def test_kept(name: str) -> None:
     rows = [propagate(layer, {"rule": "z-plus"}, a.ravel(), b) for a, b in zip(x, r, strict=True)]
     assert distance(got, np.stack(rows).reshape(x.shape)) < 1e-9
     assert distance(got, relevance(model, composite_of({kind: "z-plus"}), x, r)) > 0.1
+
+
+V = weights(17)
+CHANNELS, STATISTICS = {"c": V(1, 6, 1, 1), "d": V(6, 1, 1)}, np.abs(V(6, 1, 1)) + np.float32(0.5)
+BEFORE = {"w": V(6, 4, 3, 3)}
+DENSE, ROW = {"w": V(5, 4), "b": V(4)}, {"c": V(1, 4), "d": V(4)}
+NORM = node("BatchNormalization", "a s o m v", "z")
+WRITTEN: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, Array]]] = {
+    "scale and shift": ([CONV, node("Mul", "c a", "e"), node("Add", "e d", "z")], IMAGE, BEFORE | CHANNELS),
+    "whole formula": (
+        [CONV, node("Sub", "a c", "e"), node("Div", "e f", "g"), node("Mul", "g d", "h"), node("Add", "c h", "z")],
+        IMAGE, BEFORE | CHANNELS | {"f": STATISTICS}),
+    "bias before the norm": (
+        [node("Conv", "x w", "y"), node("Add", "y d", "a"), NORM], IMAGE, BEFORE | CHANNELS | norm(6, V)),
+    "ConvTranspose": (
+        [node("ConvTranspose", "x w", "a"), node("Mul", "a c", "e"), node("Add", "d e", "z")],
+        IMAGE, {"w": V(4, 6, 2, 2)} | CHANNELS),
+    "Gemm": ([node("Gemm", "x w b", "a"), node("Mul", "a c", "e"), node("Sub", "e d", "z")], VECTOR, DENSE | ROW),
+    "MatMul": ([node("MatMul", "x w", "a"), NORM], VECTOR, DENSE | norm(4, V)),
+    "MatMul with bias": ([node("MatMul", "x w", "y"), node("Add", "b y", "a"), NORM], VECTOR, DENSE | norm(4, V)),
+    "MatMul, written": ([node("MatMul", "x w", "a"), node("Mul", "a c", "e"), node("Add", "d e", "z")], VECTOR, DENSE | ROW),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_merged_as_written(name: str) -> None:
+    nodes, shape, constants = WRITTEN[name]
+    sized = net(nodes, shape, 1, **constants)
+    classes = evaluate(to_float64(sized), {"x": np.zeros((1, *shape))}, "logits").shape[1]
+    model = net(nodes, shape, classes, **constants)
+    layer = linear(model, shape)
+    x, r = draw(3, *shape), draw(3, classes, seed=1)
+    for rule in RULES:
+        rs = [np.where(well_conditioned(layer, rule, a.ravel()), b, 0) for a, b in zip(x, r, strict=True)]
+        got = relevance(model, composite_of({nodes[0].op_type: rule}), x, np.stack(rs))
+        want = np.stack([propagate(layer, rule, a.ravel(), b) for a, b in zip(x, rs, strict=True)]).reshape(x.shape)
+        assert distance(got, want) < 5e-6, f"{name}, {rule}"
+
+
+def test_what_scales_no_channels_stays() -> None:
+    """A number for all channels, one for each position, and tokens, whose channels are the last axis."""
+    scalar = net([CONV, node("Mul", "a c", "z")], IMAGE, 54, w=V(6, 4, 3, 3), c=V(1))
+    places = net([CONV, node("Mul", "a c", "z")], IMAGE, 54, w=V(6, 4, 3, 3), c=V(6, 3, 3))
+    tokens = net([node("MatMul", "x w", "a"), node("Mul", "a c", "z")], (3, 3), 9, w=V(3, 3), c=V(3))
+    shifted = net([CONV, node("Add", "a c", "z")], IMAGE, 54, w=V(6, 4, 3, 3), c=V(6, 1, 1))
+    for model in (scalar, places, tokens, shifted):
+        graph = ir.from_proto(onnx.shape_inference.infer_shapes(model)).graph
+        assert merge_batchnorm(graph) == 0
+        assert [n.op_type for n in graph] == [n.op_type for n in model.graph.node]
 
 
 def test_what_is_not_merged() -> None:
