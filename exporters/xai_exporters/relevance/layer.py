@@ -107,19 +107,25 @@ class Layer:
 
     def _bias_after(self) -> ir.Value | None:
         """The constant of an Add that alone reads the product: MatMul and Einsum have no input for a bias, and some formats write
-        every bias so. Of a Conv, ConvTranspose or Gemm it has one number for each channel."""
+        every bias so. Of a Conv, ConvTranspose or Gemm, and of a product that is moved first, it has a number for each channel."""
         step, kind = self.step, self.step.node.op_type
-        uses = list(step.y.uses())
-        if kind not in WEIGHTED or len(uses) != 1 or uses[0][0].op_type != "Add":
-            return None
-        after = uses[0][0]
-        added = next((x for x in after.inputs if x is not None and not is_signal(x) and x is not step.y), None)
-        if added is None or kind in ("MatMul", "Einsum"):
-            return added
-        dims, channels = step.dims(step.y), -1 if kind == "Gemm" else 1
-        want: list[int | None] = [1] * len(dims)
-        want[channels] = dims[channels]
-        return added if [*[1] * (len(dims) - len(step.dims(added))), *step.dims(added)] == want else None
+        y, moved, channels = step.y, False, 1 if kind in ("Conv", "ConvTranspose") else -1
+        while kind in WEIGHTED and (after := _only_reader(y)) is not None:
+            if after.op_type == "Add":
+                added = next((x for x in after.inputs if x is not None and not is_signal(x)), None)
+                if added is None or step.dims(after.outputs[0]) != step.dims(y):
+                    return None
+                if kind in ("MatMul", "Einsum") and not moved:
+                    return added
+                dims = step.dims(y)
+                want = [d if i == channels % len(dims) else 1 for i, d in enumerate(dims)]
+                if [*[1] * (len(dims) - len(step.dims(added))), *step.dims(added)] != want:
+                    return None
+                return self.op.Reshape(added, [-1]) if moved else added
+            if channels == 1 or not _keeps_last(step, after):
+                return None
+            y, moved = after.outputs[0], True
+        return None
 
     def terms(self, x: Part, w: Part) -> list[Term]:
         """The term of a part of the input and a part of the weight; [] if it is known to be zero."""
@@ -243,6 +249,21 @@ class Layer:
             raise self.step.refuse("a dilated window can't be shared out in proportion")
         kept.pop("dilations", None)
         return dict(kept)
+
+
+def _only_reader(value: ir.Value) -> ir.Node | None:
+    """The node of the network that alone reads a tensor; a walk back may read it, too."""
+    readers = [node for node, _ in value.uses() if any(is_signal(y) for y in node.outputs)]
+    return readers[0] if len(readers) == 1 else None
+
+
+def _keeps_last(step: Step, node: ir.Node) -> bool:
+    """Whether a node moves a tensor and leaves its last axis as it is."""
+    if node.op_type not in ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"):
+        return False
+    x, dims = node.inputs[0], step.dims(node.outputs[0])
+    order = list(attribute(node, "perm", range(len(dims))[::-1])) if node.op_type == "Transpose" else [len(dims) - 1]
+    return x is not None and bool(dims) and step.dims(x)[-1:] == dims[-1:] != (None,) and order[-1] == len(dims) - 1
 
 
 def is_bilinear(step: Step) -> bool:

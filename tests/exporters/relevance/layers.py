@@ -66,6 +66,7 @@ class LayerCase:
         attributes: Of the node.
         position: Which of the inputs is x.
         added: A constant that an Add behind it adds.
+        between: Operators between the two, each with a constant or None.
         more: Further inputs that are signals, too.
         opset: Version of the standard operators.
         exact: Tolerance in float64.
@@ -77,6 +78,7 @@ class LayerCase:
     attributes: dict[str, Any] = field(default_factory=dict)
     position: int = 0
     added: Array | None = None
+    between: tuple[tuple[str, Array | None, dict[str, Any]], ...] = ()
     more: tuple[tuple[int | str, ...], ...] = ()
     opset: int = 18
     exact: float = EXACT
@@ -85,7 +87,15 @@ class LayerCase:
         shapes = ["x".join(map(str, s)) for s in (self.shape, *self.more)]
         shapes += ["x".join(map(str, c.shape)) if c is not None else "-" for c in self.constants]
         options = [f"{k}={v}".replace(" ", "") for k, v in self.attributes.items()]
-        return " ".join([self.op, *shapes, *options, *(["+ Add"] if self.added is not None else [])])
+        return " ".join(
+            [
+                self.op,
+                *shapes,
+                *options,
+                *(op for op, _, _ in self.between),
+                *(["+ Add"] if self.added is not None else []),
+            ]
+        )
 
     @property
     def signals(self) -> dict[str, tuple[int | str, ...]]:
@@ -102,7 +112,12 @@ class LayerCase:
         nodes.append(helper.make_node(self.op, names, [last], name="layer", **self.attributes))
         constants = {f"c{i}": c for i, c in enumerate(self.constants) if c is not None}
         if self.added is not None:
-            nodes.append(helper.make_node("Add", ["added", "z"], ["y"], name="bias"))
+            for i, (op, constant, attributes) in enumerate(self.between):
+                names = [last] if constant is None else [last, f"b{i}"]
+                constants |= {} if constant is None else {f"b{i}": constant}
+                last = f"m{i}"
+                nodes.append(helper.make_node(op, names, [last], name=f"between{i}", **attributes))
+            nodes.append(helper.make_node("Add", ["added", last], ["y"], name="bias"))
             constants["added"] = self.added
         inputs = [helper.make_tensor_value_info(x, TensorProto.FLOAT, list(s)) for x, s in self.signals.items()]
         graph = helper.make_graph(

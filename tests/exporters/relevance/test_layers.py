@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..vjp.harness import f32, weights
-from .dense import propagate
+from ..vjp.harness import f32, ints, weights
+from .dense import Linear, propagate
 from .layers import LayerCase, check, rules_of
 from .running import Relevance, composite_of
 
@@ -57,6 +57,10 @@ CASES = [
     LayerCase("MatMul", ("N", 5), (W(5, 4),)),
     LayerCase("MatMul", ("N", 3, 5), (W(5, 4),), added=W(4)),
     LayerCase("MatMul", ("N", 2, 3, 4), (W(4, 4),), added=W(1, 1, 4)),
+    LayerCase(
+        "MatMul", ("N", 4, 5), (W(5, 3),), added=W(3),
+        between=(("Reshape", ints(-1, 2, 2, 3), {}), ("Transpose", None, {"perm": [0, 2, 1, 3]}))),
+    LayerCase("MatMul", ("N", 1, 5), (W(5, 3),), added=W(1, 3), between=(("Squeeze", ints(1), {}),)),
     LayerCase("MatMul", ("N", 4, 3), (W(5, 4),), position=1),
     LayerCase("MatMul", ("N", 2, 3, 4), (W(2, 4, 3),)),
     LayerCase("Einsum", ("N", 3, 5), (W(5, 4),), {"equation": "bti,io->bto"}),
@@ -102,3 +106,15 @@ def test_denominators_of_zero() -> None:
                 want = propagate(layer, rule, image[0], r[0])[None]
                 size = max(float(np.abs(want).max()), 1e-3)
                 assert np.abs(got[f"{k}/x"] - want).max() <= 2e-6 * size, f"{x}, {dict(rule)}, {where}"
+
+
+def test_a_larger_constant_is_no_bias() -> None:
+    """[N,1,5] W + a constant [1,4,3] makes four rows of one: R of the row is the sum of what came back, shared without a bias."""
+    w, added = W(5, 3), W(1, 4, 3)
+    case = LayerCase("MatMul", ("N", 1, 5), (w,), added=added)
+    rule = {"rule": "epsilon", "epsilon": 0.1, "bias": "include"}
+    relevance = Relevance(case.network(False), [composite_of({"MatMul": rule})])
+    x, r = np.random.default_rng(0).standard_normal((2, 1, 5)), np.random.default_rng(1).standard_normal((2, 4, 3))
+    layer = Linear(w.T.astype(np.float64), np.zeros(3))
+    want = np.stack([propagate(layer, rule, a[0], b.sum(axis=0))[None] for a, b in zip(x, r, strict=True)])
+    np.testing.assert_allclose(relevance.exact({"x": x, "r": r})["0/x"], want, rtol=1e-9)
