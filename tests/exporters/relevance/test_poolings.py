@@ -9,6 +9,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
+from xai_exporters.relevance.composite import load_composite
 
 from ..vjp.harness import f32, graph_model, ints
 from .layers import EXACT, FLOAT32, LayerCase, check
@@ -203,3 +204,15 @@ def test_what_is_selected_takes_all() -> None:
     agree(Relevance(net(node("Compress", "x mask", axis=3), mask=mask)), {"x": x, "r": r}, x=want)
     r = draw(3, 2, 3, 4, seed=1)
     agree(Relevance(net(node("Trilu", "x", upper=0))), {"x": x, "r": r}, x=np.tril(r))
+
+
+@pytest.mark.parametrize("name", ["epsilon-plus", "epsilon-gamma-box", "epsilon-alpha2-beta1"])
+def test_a_sum_shares_as_the_average_of_zennits_composites(name: str) -> None:
+    """sum x / 12 is the mean of x: R_i = x_i R / (sum x + 1e-6 sign) of either, also of values of both signs."""
+    x, r = draw(3, 2, 3, 4), draw(3, 2, 1, 1, seed=1)
+    whole = x.sum(axis=(2, 3), keepdims=True)
+    written = net(node("ReduceSum", "x axes", "s"), node("Div", "s d", "y"), axes=ints(2, 3), d=f32(12))
+    average = net(node("ReduceMean", "x axes"), axes=ints(2, 3))
+    for model in (written, average):
+        found = Relevance(model, [load_composite(name)]).exact({"x": x, "r": r})["0/x"]
+        np.testing.assert_allclose(found, x * r / whole, rtol=1e-4)
