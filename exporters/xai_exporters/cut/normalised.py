@@ -47,12 +47,21 @@ def is_normalised(clean: CleanGraph, value: ir.Value, by_length: bool) -> bool:
 
 def _is_shifted(clean: CleanGraph, scaled: ir.Value, shift: ir.Value, sums: tuple[str, ...]) -> bool:
     """Whether two tensors are x m and b - m mean x, TensorFlow's form."""
-    outer, inner = (
-        before_rounding(scaled).producer(),
-        _without_constants(shift, ("Add", "Cast", "Neg", "Sub")).producer(),
-    )
+    found = scaled_and_shifted(scaled, shift)
+    return found is not None and _normalises(clean, found[0], _without_constants(found[1], ("Cast", "Mul")), sums)
+
+
+def scaled_and_shifted(scaled: ir.Value, shift: ir.Value, along: bool = True) -> tuple[ir.Value, ir.Value] | None:
+    """x and m if two tensors are x m and b - m mean x, or its negative; else None.
+
+    Args:
+        scaled, shift: The tensors.
+        along: Whether b has to be one number, or one for each channel along the last axis.
+    """
+    passed = ("Add", "Cast", "Neg", "Sub")
+    outer, inner = before_rounding(scaled).producer(), _without_constants(shift, passed, along).producer()
     if outer is None or inner is None or outer.op_type != "Mul" or inner.op_type != "Mul":
-        return False
+        return None
     for x, m in (tuple(outer.inputs), tuple(outer.inputs)[::-1]):
         if x is None or m is None:
             continue
@@ -60,18 +69,18 @@ def _is_shifted(clean: CleanGraph, scaled: ir.Value, shift: ir.Value, sums: tupl
         others = [value for value in inner.inputs if value is not None and before_rounding(value) is not same]
         if len(others) != 1:
             continue
-        mean = _without_constants(others[0], ("Cast", "Neg", "Reshape", "Unsqueeze")).producer()
+        mean = _without_constants(others[0], ("Cast", "Neg", "Reshape", "Unsqueeze"), along).producer()
         read = None if mean is None or mean.op_type != "ReduceMean" else mean.inputs[0]
         if read is not None and before_rounding(read) is before_rounding(x):
-            return _normalises(clean, x, _without_constants(m, ("Cast", "Mul")), sums)
-    return False
+            return x, m
+    return None
 
 
-def _without_constants(value: ir.Value, passed: tuple[str, ...]) -> ir.Value:
-    """The tensor before some operators that take nothing else but constants, one number or one for each channel."""
+def _without_constants(value: ir.Value, passed: tuple[str, ...], along: bool = True) -> ir.Value:
+    """The tensor before some operators that take nothing else but constants; `along`: one number, or one for each channel."""
     while (node := before_rounding(value).producer()) is not None and node.op_type in passed:
         inputs = signals(node)
-        if len(inputs) != 1 or not _along_channels(node):
+        if len(inputs) != 1 or (along and not _along_channels(node)):
             break
         value = inputs[0]
     return before_rounding(value)

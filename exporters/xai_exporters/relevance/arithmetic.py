@@ -7,6 +7,7 @@ import onnx_ir as ir
 from ..backward.recurrent import GATE
 from ..backward.rules import Result, Step
 from ..graph.emit import Ops
+from ..graph.reading import constant_of
 from .facts import is_signal, origin
 from .fixed_rules import give
 from .layer_rules import Zero
@@ -61,9 +62,19 @@ def div(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
     return give(op, step, r, 1)
 
 
+_MOVED = ("Mul", "Div", "Cast", "Identity", "Reshape", "Expand", "Squeeze", "Unsqueeze")
+
+
 def _is_reciprocal(value: ir.Value) -> bool:
-    """Whether a value is one over a signal, or another constant over it."""
-    made = value.producer()
-    if made is None or made.op_type not in ("Reciprocal", "Div"):
-        return False
-    return made.op_type == "Reciprocal" or (made.inputs[0] is not None and not is_signal(made.inputs[0]))
+    """Whether a value is a constant over a signal, or a negative power of one; scaled by constants, moved or repeated."""
+    while (made := value.producer()) is not None:
+        signals = [x for x in made.inputs if x is not None and is_signal(x)]
+        if made.op_type == "Reciprocal" or (made.op_type == "Div" and signals == [made.inputs[1]]):
+            return True
+        if made.op_type == "Pow" and signals == [made.inputs[0]]:
+            exponent = constant_of(made.inputs[1])
+            return exponent is not None and bool((exponent < 0).all())
+        if made.op_type not in _MOVED or len(signals) != 1:
+            return False
+        value = signals[0]
+    return False

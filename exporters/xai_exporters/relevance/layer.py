@@ -17,6 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..backward.rules import Step
+from ..cut.normalised import scaled_and_shifted
 from ..graph.emit import Ops
 from ..graph.reading import attribute
 from ..graph.shapes import unbroadcast
@@ -264,6 +265,16 @@ def _keeps_last(step: Step, node: ir.Node) -> bool:
     x, dims = node.inputs[0], step.dims(node.outputs[0])
     order = list(attribute(node, "perm", range(len(dims))[::-1])) if node.op_type == "Transpose" else [len(dims) - 1]
     return x is not None and bool(dims) and step.dims(x)[-1:] == dims[-1:] != (None,) and order[-1] == len(dims) - 1
+
+
+def normalised(step: Step) -> int | None:
+    """The position of x m in x m + (b - m mean x), a normalisation as TensorFlow writes it: the mean takes nothing, as in the other
+    forms."""
+    values = [x for x in step.node.inputs if x is not None]
+    if step.node.op_type not in ("Add", "Sub") or len(values) != 2:
+        return None
+    orders = (values, values[::-1])
+    return next((i for i, (one, other) in enumerate(orders) if scaled_and_shifted(one, other, along=False)), None)
 
 
 def is_bilinear(step: Step) -> bool:

@@ -23,7 +23,7 @@ from ..graph.emit import Ops
 from ..graph.reading import attribute
 from .facts import RESAMPLINGS
 from .fixed_rules import give
-from .layer import POOLINGS, SUMS, WEIGHTED, Layer, Term, is_bilinear
+from .layer import POOLINGS, SUMS, WEIGHTED, Layer, Term, is_bilinear, normalised
 from .named_rules import rules
 from .products import bilinear
 
@@ -47,6 +47,8 @@ def through(op: Ops, step: Step, r: ir.Value, shares: Shares) -> Result:
     if is_bilinear(step):
         return bilinear(op, step, r)
     layer = Layer(op, step)
+    if (scaled := normalised(step)) is not None:
+        return give(op, step, r, scaled) if scaled in step.leads else None
     if step.node.op_type in SUMS and len(layer.xs) == 1:  # the other terms of the sum are constants
         return give(op, step, r, min(step.leads))
     results: list[ir.Value | None] = [None] * len(step.node.inputs)

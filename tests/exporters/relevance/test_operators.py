@@ -184,6 +184,48 @@ def test_layer_norm_passes(how: str) -> None:
     agree(Relevance(layer_norm(how)), {"x": x, "r": r}, x=r)
 
 
+FACTORS = {
+    "gain in the factor": [node("Sqrt", "e", "s"), node("Reciprocal", "s", "i"), node("Mul", "i g", "k"), node("Mul", "d k")],
+    "negative power": [node("Pow", "e minus", "i"), node("Mul", "i d", "n"), node("Mul", "n g")],
+    "moved": [node("Sqrt", "e", "s"), node("Div", "g s", "i"), node("Expand", "i shape", "k"), node("Mul", "k d")],
+    "keras": [
+        node("Pow", "e minus", "i"), node("Mul", "i g", "k"), node("Mul", "x k", "n"), node("Mul", "m k", "o"),
+        node("Sub", "g o", "p"), node("Add", "n p")],
+    "keras, mean first": [
+        node("Pow", "e minus", "i"), node("Mul", "i g", "k"), node("Mul", "x k", "n"), node("Neg", "m", "l"),
+        node("Mul", "l k", "o"), node("Add", "o g", "p"), node("Add", "p n")],
+    "keras, subtracted": [
+        node("Pow", "e minus", "i"), node("Mul", "i g", "k"), node("Mul", "k x", "n"), node("Mul", "m k", "o"), node("Sub", "n o")],
+}  # fmt: skip
+"""How a normalisation goes on after its variance e, with d = x - m."""
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [1]])
+@pytest.mark.parametrize("how", FACTORS)
+def test_normalisations_pass_however_they_are_written(how: str, axes: list[int]) -> None:
+    """Those over positions (InstanceNormalization) and over channels; also under composites that have a rule for sums."""
+    x, r = draw(3, 2, 3, 4), draw(3, 2, 3, 4, seed=1)
+    start = [node("ReduceMean", "x axes", "m"), node("Sub", "x m", "d"), node("Mul", "d d", "q")]
+    start += [node("ReduceMean", "q axes", "v"), node("Add", "v eps", "e")]
+    constants = {"axes": ints(*axes), "eps": f32(1e-3), "g": W(2, 1, 1), "minus": f32(-0.5), "shape": ints(1, 2, 3, 4)}
+    used = {name for n in (*start, *FACTORS[how]) for name in n.input} & set(constants)
+    model = net(*start, *FACTORS[how], **{k: constants[k] for k in used})
+    composites = [NOTHING, *(composite_of({}, base=name) for name in ("epsilon-plus", "split-residuals"))]
+    agree(Relevance(model, composites), {"x": x, "r": r}, x=r)
+
+
+def test_what_is_no_normalisation_shares() -> None:
+    """x k + (g - y k) with another tensor's mean is a sum; a positive power of a signal is a factor like others."""
+    x, b, r = draw(3, 2, 3, 4), np.abs(draw(3, 2, 1, 1, seed=2)) + 0.5, draw(3, 2, 3, 4, seed=1)
+    both = {"x": IMAGE, "b": ["N", 2, 1, 1]}
+    power = net(node("Pow", "b two", "k"), node("Mul", "x k"), inputs=both, two=f32(2.0))
+    want = {"x": r / 2, "b": (r / 2).sum(axis=(2, 3), keepdims=True)}
+    agree(Relevance(power, targets=("x", "b")), {"x": x, "b": b, "r": r}, **want)
+    nodes = [node("Mul", "x k", "n"), node("ReduceMean", "b axes", "m"), node("Mul", "m k", "o"), node("Sub", "n o")]
+    other = net(*nodes, inputs=both, axes=ints(2, 3), k=f32(2.0))
+    agree(Relevance(other), {"x": x, "b": b, "r": r}, x=r * x / (x - b))
+
+
 @pytest.mark.parametrize("op", ["BatchNormalization", "InstanceNormalization", "LRN", "LpNormalization"])
 def test_normalisations_pass(op: str) -> None:
     x, r = draw(3, 2, 3, 4), draw(3, 2, 3, 4, seed=1)
