@@ -1,4 +1,8 @@
-"""Poolings: averages share out in proportion to x+, maxima give all to the winner, norms share out by what each value adds."""
+"""Poolings: averages share out in proportion to x+, maxima give all to the winner, norms share out by what each value adds.
+
+What resamples or averages logits, at the end of segmentation networks, shares a negative one out in proportion to x-: by x+ alone
+the negative classes would get nothing, and a contrast of classes would be none.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,56 @@ import math
 
 import onnx_ir as ir
 
-from ..backward.rules import Step
+from ..backward.rules import Result, Step
 from ..graph.emit import Ops
 from ..graph.shapes import expand
 from ..vjp.reduction import kept, reduced
 from ..vjp.table import vjp
-from .facts import RESAMPLINGS
+from .facts import RESAMPLINGS, is_signal
 from .fixed_rules import WINNERS, WinnerTakesAll
-from .layer_rules import Proportional
+from .layer import WEIGHTED, Layer
+from .layer_rules import Proportional, share, through
 from .table import relevance
 
-relevance("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", *RESAMPLINGS)(Proportional())
+
+@relevance(*RESAMPLINGS)
+def by_sign(op: Ops, step: Step, r: ir.Value) -> Result:
+    """R_i = x_i+ w_i R / sum x+ w where sum x w >= 0, x_i- w_i R / sum x- w elsewhere; w >= 0, see `Layer.term`.
+
+    The larger part divides, so that no share exceeds R in magnitude. For x >= 0 it is the rule `proportional`.
+    """
+
+    def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+        [above], below = layer.terms("+", "+"), layer.terms("-", "+")
+        if not below:  # x >= 0
+            return share(layer, [above], r, 0.0, nonnegative=True)
+        positive = op.GreaterOrEqual(op.Add(above.z, below[0].z), 0.0)
+        parts = [(above, op.Where(positive, r, 0.0)), (below[0], op.Where(positive, 0.0, r))]
+        results = [share(layer, [term], part, 0.0) or [] for term, part in parts]
+        return [op.Add(a, b) for a, b in zip(*results, strict=True)]
+
+    return through(op, step, r, shares)
+
+
+@relevance("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum")
+def average(op: Ops, step: Step, r: ir.Value) -> Result:
+    """In proportion to x+; after the last layer with weights, where logits are averaged, by the sign of the result."""
+    return (Proportional() if _weights_follow(step.y) else by_sign)(op, step, r)
+
+
+def _weights_follow(value: ir.Value) -> bool:
+    """Whether a layer with weights, or a product of signals, reads what is made of a tensor."""
+    seen, pending = {value}, [value]
+    while pending:
+        for node, _ in pending.pop().uses():
+            made = [y for y in node.outputs if is_signal(y) and y not in seen]
+            if made and node.op_type in WEIGHTED:
+                return True
+            seen.update(made)
+            pending.extend(made)
+    return False
+
+
 relevance(*WINNERS)(WinnerTakesAll())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -93,23 +94,66 @@ def draw(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32).astype(np.float64)
 
 
-def test_defaults_of_poolings_are_proportional() -> None:
-    """x+ / sum x+; a window without a positive value gives nothing."""
-    x, r = draw(3, 2, 4, 6), draw(3, 2, 2, 3, seed=1)
-    x[0, 0, :2, :2] = -np.abs(x[0, 0, :2, :2])
-    rows = np.maximum(x, 0).reshape(3, 2, 2, 2, 3, 2)
-    total = rows.sum(axis=(3, 5), keepdims=True)
-    want = (rows / np.where(total == 0, np.inf, total) * r[:, :, :, None, :, None]).reshape(x.shape)
-    model = net(node("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2]), inputs={"x": ["N", 2, 4, 6]})
+def positive_part(x: Array, r: Array, windows: Callable[[Array], Array]) -> Array:
+    """x+ r / sum x+ over each window; `windows` gives a value of a window to each place of x. No positive value: nothing."""
+    total = windows(np.maximum(x, 0))
+    shared: Array = np.maximum(x, 0) * r / np.where(total == 0, np.inf, total)
+    return shared
+
+
+def of_windows(x: Array) -> Array:
+    """The sum over each 2 x 2 window, at each of its places."""
+    rows = x.reshape(3, 2, 2, 2, 3, 2)
+    return np.broadcast_to(rows.sum(axis=(3, 5), keepdims=True), rows.shape).reshape(x.shape)
+
+
+def of_all(x: Array) -> Array:
+    """The sum over all positions, at each of them."""
+    return np.broadcast_to(x.sum(axis=(2, 3), keepdims=True), x.shape)
+
+
+AVERAGES: dict[str, tuple[onnx.NodeProto, dict[str, Array], Callable[[Array], Array]]] = {
+    "AveragePool": (node("AveragePool", "x", "p", kernel_shape=[2, 2], strides=[2, 2]), {}, of_windows),
+    "GlobalAveragePool": (node("GlobalAveragePool", "x", "p"), {}, of_all),
+    "ReduceMean": (node("ReduceMean", "x axes", "p"), {"axes": ints(2, 3)}, of_all),
+    "ReduceSum": (node("ReduceSum", "x axes", "p"), {"axes": ints(2, 3)}, of_all),
+}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+@pytest.mark.parametrize("last", [False, True])
+def test_averages_are_proportional(name: str, last: bool) -> None:
+    """x+ / sum x+ before a layer with weights; after the last one x- / sum x- where the average is negative."""
+    pooling, constants, windows = AVERAGES[name]
+    x, r = draw(3, 2, 4, 6), draw(3, 2, *((2, 3) if name == "AveragePool" else (1, 1)), seed=1)
+    x[0, 0] = -np.abs(x[0, 0])
+    # a convolution of 1 x 1 by the unit matrix gives R as it is, by the rule epsilon = 0
+    end = node("Relu", "p") if last else node("Conv", "p w")
+    unit = {} if last else {"w": np.eye(2, dtype=np.float32)[:, :, None, None]}
+    model = net(pooling, end, inputs={"x": ["N", 2, 4, 6]}, **constants, **unit)
+    spread = np.repeat(np.repeat(r, 4 // r.shape[2], 2), 6 // r.shape[3], 3)
+    want = positive_part(x, spread, windows)
+    if last:
+        want = np.where(windows(x) >= 0, want, positive_part(-x, spread, windows))
     agree(Relevance(model), {"x": x, "r": r}, x=want)
-    whole = np.maximum(x, 0) / np.maximum(x, 0).sum(axis=(2, 3), keepdims=True)
-    r = draw(3, 2, 1, 1, seed=2)
-    for pooling, constants in (
-        (node("GlobalAveragePool", "x"), {}),
-        (node("ReduceMean", "x axes"), {"axes": ints(2, 3)}),
-        (node("ReduceSum", "x axes"), {"axes": ints(2, 3)}),
-    ):
-        agree(Relevance(net(pooling, inputs={"x": ["N", 2, 4, 6]}, **constants)), {"x": x, "r": r}, x=whole * r)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resized_logits_keep_the_relevance_of_negative_classes(mode: str) -> None:
+    """Of each place enlarged R goes to what it was made of, whatever the sign: by the columns of the resize itself."""
+    case = resize((1, 1, 2, 2), mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    weight = case.linear(1)[0].weight
+    x, r = draw(2, 2, 3, 4), draw(2, 2, 6, 8, seed=1)
+    x[:, 0] = -np.abs(x[:, 0])
+    rows = []
+    for image, given in zip(x.reshape(2, -1), r.reshape(2, -1), strict=True):
+        parts = weight * image
+        sign = np.where(parts.sum(axis=1, keepdims=True) >= 0, 1, -1)
+        part = np.maximum(parts * sign, 0)
+        rows.append((part / part.sum(axis=1, keepdims=True)).T @ given)
+    found = Relevance(case.network(False)).exact({"x": x, "r": r})["0/x"]
+    np.testing.assert_allclose(found, np.stack(rows).reshape(x.shape), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=(1, 2, 3)), r.sum(axis=(1, 2, 3)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", [2, 3])

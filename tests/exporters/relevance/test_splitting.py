@@ -54,7 +54,9 @@ def test_it_holds_where_signed_sums_cancel() -> None:
     nodes.append(node("ReduceMean", f"x{blocks} axes", keepdims=0))
     feeds = {"x": draw(3, tokens, width, seed=1), "r": np.abs(draw(3, width, seed=2))}
     model = net(*nodes, inputs={"x": ("N", tokens, width)}, axes=ints(1), **weights)
-    relevance = Relevance(model, [composite_of({}, base=base) for base in ("relevance-cam", "split-residuals")])
+    # in a mixer a classifier follows the average, and it shares by the positive values
+    average = {"ReduceMean": "proportional"}
+    relevance = Relevance(model, [composite_of(average, base=base) for base in ("relevance-cam", "split-residuals")])
     exact = relevance.exact(feeds)
     zero, ratio = (
         max(distance(relevance.on(where, feeds)[name], exact[name]) for where in relevance.runtimes)
