@@ -160,3 +160,27 @@ def test_a_refused_rule_names_its_composite(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[ops]\nConv = "winner-takes-all"\n', encoding="utf-8")
     with pytest.raises(RuleError, match=r"^composite 'mine': Conv"):
         exported(tmp_path, o.classifier(), composite=(str(tmp_path / "mine.toml"),), pixel_relevance=True, split="auto")
+
+
+def test_epsilon_everywhere_is_gradient_times_input(tmp_path: Path, root: Path) -> None:
+    """In a network of layers with biases and ReLUs (Ancona et al. 2018, proposition 2); the file that the docs name for Captum."""
+    text = (root / "docs/coming-from/captum.md").read_text(encoding="utf-8")
+    (tmp_path / "captum.toml").write_text(text.split("```toml")[1].split("```")[0], encoding="utf-8")
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> str:
+        return b.weight((rng.standard_normal(shape) / 2).astype(np.float32))
+
+    b = o.Build()
+    y = b("Relu", b("Conv", "image", drawn(o.CHANNELS, 3, 3, 3), drawn(o.CHANNELS)))
+    y = b("Relu", b("ConvTranspose", y, drawn(o.CHANNELS, o.CHANNELS, 2, 2), drawn(o.CHANNELS)))
+    model = b.model(b.linear(b.pooled(y), out="scores"))
+    composite = (str(tmp_path / "captum.toml"),)
+    done = exported(tmp_path, model, composite=composite, pixel_relevance=True, input_gradient=True)
+    explainer = Explainer(done.path, "onnxruntime")
+    x = np.random.default_rng(1).standard_normal((2, *explainer.bundle.manifest.input.image_shape)).astype(np.float32)
+    want = explainer.explain(x, "input-x-gradient", 1).raw
+    found = explainer.explain(x, "lrp", 1, composite="captum").raw
+    np.testing.assert_allclose(found, want, atol=2e-3 * np.abs(want).max())
+    other = explainer.explain(x, "lrp", 1, composite="relevance-cam").raw
+    assert np.abs(other - want).max() > 0.1 * np.abs(want).max()
