@@ -136,7 +136,10 @@ def stated_by(first: FirstSteps, channels: int, embedded: bool = False, reverses
 
 def read(model: onnx.ModelProto) -> FirstSteps:
     """Follow the image through steps that have no other reader, up to the first that is no step of preprocessing."""
-    graph = ir.from_proto(model).graph
+    try:
+        graph = ir.from_proto(model).graph
+    except (ir.serde.SerdeError, ValueError, TypeError):  # a damaged graph: whoever reads it next says so
+        return FirstSteps()
     images = [value for value in graph.inputs if value.shape is not None and len(value.shape) == 4]
     if len(images) != 1:
         return FirstSteps()
