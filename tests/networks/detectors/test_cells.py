@@ -14,12 +14,10 @@ from xai_exporters.cut.scores.detectors.forms import form_of_cells
 from xai_exporters.cut.scores.rows import find_detector
 from xai_exporters.errors import GraphError, RequestError
 
-from xai_deploy import Explainer
 from xai_deploy.format.rows import Grid
 
 from . import nets
-from .conftest import ALL
-from .test_forms import BACKENDS, as_corners, exported
+from .test_forms import as_corners, check_first, exported
 from .test_objectness import graph_of
 
 
@@ -91,16 +89,7 @@ class Distances(nets.Heads):
 def check(done: Export, network: Net, x: torch.Tensor) -> None:
     """The first detection is the live network's best row."""
     with torch.no_grad():
-        scores, boxes = network.seen(x)
-    best, index = scores.max(1)
-    row = best.argmax(1)
-    for backend in BACKENDS:
-        found = Explainer(done.path, backend, detections=ALL).explain(x.numpy(), "reciprocam").detections
-        for i in range(3):
-            first, r = found[i][0], int(row[i])
-            assert (first.row, first.index) == (r, int(index[i, r]))
-            np.testing.assert_allclose(first.score, best[i, r], rtol=1e-4)
-            np.testing.assert_allclose(first.box, boxes[i, :, r], rtol=1e-4, atol=1e-3)
+        check_first(done, x, *network.seen(x))
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,12 @@ def check_best(done: Export, network: nets.Heads, x: torch.Tensor) -> None:
     """The first detection is the row of the highest probability of all levels; its box and probability are the formula's."""
     with torch.no_grad():
         scores, offsets = network.raw(x)
-        boxes = as_corners(nets.centred(offsets))
-    best, index = scores.sigmoid().max(1)
+        check_first(done, x, scores.sigmoid(), as_corners(nets.centred(offsets)))
+
+
+def check_first(done: Export, x: torch.Tensor, scores: torch.Tensor, boxes: torch.Tensor) -> None:
+    """The first detection is the row of the best score, with its box: scores [N,C,rows], boxes [N,4,rows] as corners in pixels."""
+    best, index = scores.max(1)
     row = best.argmax(1)
     for backend in BACKENDS:
         found = Explainer(done.path, backend, detections=ALL).explain(x.numpy(), "reciprocam").detections
