@@ -182,7 +182,7 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
         or len(set(header.outputs)) < len(header.outputs)
     ):
         return "network"
-    if isinstance(how.resize, int) and not max(spec.height, spec.width) <= how.resize <= _SIDE:
+    if not how.holds(spec.height, spec.width) or max(how.resized_sides or (0,)) > _SIDE:
         return "network.input.preprocess.resize"
     photos = [size for size in header.sizes if size is not None] + [arrays[name].shape[:2] for name in small]
     return None if all(_possible(*size, header.network) for size in photos) else "sizes"

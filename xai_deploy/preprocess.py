@@ -177,7 +177,7 @@ def resized(height: int, width: int, spec: Input) -> tuple[tuple[int, int], tupl
         return (spec.height, spec.width), (0, 0)
     if side == "letterbox":
         return _boxed(height, width, spec)
-    size = _shorter_to(height, width, side)
+    size = side if isinstance(side, tuple) else _shorter_to(height, width, side)
     return size, _crop_corner(*size, spec)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import re
 import typing
@@ -113,8 +114,8 @@ def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
     add(
         "--resize",
         type=resize,
-        metavar="PIXELS|stretch|letterbox",
-        help="shorter side before the centre crop, or the whole image: stretched, or with borders",
+        metavar="PIXELS|HEIGHT,WIDTH|stretch|letterbox",
+        help="shorter side, or both, before the centre crop; or the whole image: stretched, or with borders",
     )
     add("--interpolation", choices=typing.get_args(hints["interpolation"]))
     add(
@@ -233,20 +234,21 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def resize(text: str) -> int | str:
-    """A number of pixels, "stretch" or "letterbox".
+def resize(text: str) -> int | tuple[int, ...] | str:
+    """A number of pixels, a height and a width, "stretch" or "letterbox".
 
     Raises:
-        argparse.ArgumentTypeError: It is neither.
+        argparse.ArgumentTypeError: It is none of these.
     """
     if text in ("stretch", "letterbox"):
         return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a number of pixels nor 'stretch' or 'letterbox'"
-        ) from None
+    with contextlib.suppress(ValueError):
+        sides = tuple(map(int, re.split("[x,]", text)))
+        if len(sides) <= 2:
+            return sides if len(sides) == 2 else sides[0]
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is neither a number of pixels nor HEIGHT,WIDTH nor 'stretch' or 'letterbox'"
+    )
 
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {"shape": shape, "options": options, "words": words}

@@ -186,6 +186,8 @@ def test_preprocessing_fields(here: Path) -> None:
     assert run("net.onnx", "-q", "--overwrite", "--resize", "stretch", "--antialias", "--preprocess", "tf") == 0
     how = Bundle.open("net.xai").manifest.input.preprocess
     assert (how.resize, how.antialias, how.scale) == ("stretch", True, 1 / 127.5)
+    assert run("net.onnx", "-q", "--overwrite", "--resize", "18,24", "--preprocess", "tf") == 0
+    assert Bundle.open("net.xai").manifest.input.preprocess.resize == (18, 24)
 
 
 def test_roles_and_shape(here: Path) -> None:
@@ -204,7 +206,9 @@ BAD = {
     "--std 0": "--std must not be zero",
     "--scale big": "argument --scale: invalid float value: 'big'",
     "--scale 0": "--scale takes a number that is not zero",
-    "--resize half": "argument --resize: 'half' is neither a number of pixels nor 'stretch'",
+    "--resize half": "argument --resize: 'half' is neither a number of pixels nor HEIGHT,WIDTH nor 'stretch'",
+    "--resize 1,2,3": "argument --resize: '1,2,3' is neither a number of pixels nor HEIGHT,WIDTH nor 'stretch'",
+    "--resize 18,19": "--resize 18,19 is smaller than the input, 16 x 20",
     "--resize 8": "--resize 8 is smaller than the input, 16 x 20",
     "--color CMYK": "argument --color: invalid choice: 'CMYK'",
     "--preprocess keras": "argument --preprocess: invalid choice: 'keras'",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from xai_deploy.errors import DtypeError, NonFiniteInputError, ShapeError
 from xai_deploy.format.bundle import Input, Preprocess
-from xai_deploy.preprocess import as_list, crop_box, prepare, view
+from xai_deploy.preprocess import as_list, crop_box, frame, prepare, view
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET = Preprocess(resize=40, scale=1 / 255, mean=MEAN, std=STD)
@@ -60,6 +60,23 @@ def test_geometry_is_torchvisions() -> None:
         image = Image.fromarray(pixels(*shape))
         wanted = functional.center_crop(functional.resize(image, [40]), [32, 36])
         np.testing.assert_array_equal(torchvision_like(np.asarray(image), 40, 32, 36), np.asarray(wanted))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_sides_and_centre_crop(shape: tuple[int, int]) -> None:
+    """The photo is stretched, and the middle is cut out; the part that is seen has its proportions, too."""
+    from torchvision.transforms import functional
+
+    own = spec(Preprocess(resize=(41, 50)))
+    wanted = functional.center_crop(functional.resize(Image.fromarray(pixels(*shape)), [41, 50]), [32, 36])
+    found = np.moveaxis(prepare(pixels(*shape), own), 0, -1)
+    assert np.abs(found - np.asarray(wanted).astype(float)).max() <= 1
+    seen = frame(*shape, own)
+    assert (seen.height, seen.width) == (round(shape[0] * 32 / 41), round(shape[1] * 36 / 50))
+    assert (seen.top, seen.left) == (
+        round(shape[0] * 4 / 41),
+        round(shape[1] * 7 / 50),
+    )  # (41 - 32) / 2 is rounded to even
 
 
 def test_stretch() -> None:

@@ -59,7 +59,7 @@ _RESAMPLING = [
     (size, _spec(resize=resize, interpolation=interpolation, antialias=antialias))
     for size, resize, interpolation, antialias in itertools.product(
         [(24, 20), (61, 47), (200, 33), (9, 14), (1, 1)],
-        ["stretch", 27, "letterbox"],
+        ["stretch", 27, (29, 41), "letterbox"],
         ["nearest", "bilinear", "bicubic"],
         [True, False],
     )
@@ -98,7 +98,7 @@ def test_preprocessing_equals_the_engine(node: Node) -> None:
 def test_the_part_seen_is_the_engine_s(node: Node) -> None:
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(61, 47), (47, 61), (200, 33), (24, 20)]]
-    for spec in (_spec(), _spec(resize=27), _spec(resize=40), _spec(resize="letterbox")):
+    for spec in (_spec(), _spec(resize=27), _spec(resize=40), _spec(resize=(29, 41)), _spec(resize="letterbox")):
         for image, got in zip(images, node(_PREPARE, [_case(image, spec) for image in images]), strict=True):
             part = got["part"]
             rows, columns = (
@@ -181,7 +181,7 @@ _PLACED = """input.map(({ values, photo, spec }) => {
 def test_maps_lie_where_the_engine_puts_them(node: Node) -> None:
     rng = np.random.default_rng(5)
     photos = [(61, 47), (47, 61), (200, 33), (24, 20), (9, 14)]
-    for spec in (_spec(), _spec(resize=27), _spec(resize=40), _spec(resize="letterbox")):
+    for spec in (_spec(), _spec(resize=27), _spec(resize=40), _spec(resize=(29, 41)), _spec(resize="letterbox")):
         maps = [rng.random((spec.height, spec.width), dtype=np.float32) for _ in photos]
         cases = [
             {

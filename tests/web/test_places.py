@@ -29,7 +29,7 @@ def test_a_region_covers_what_it_covers_in_the_engine(node: Node) -> None:
     ]
     mask = np.random.default_rng(4).random((50, 61)) < 0.3
     cases, wanted = [], []
-    for resize in ("stretch", 40, "letterbox"):
+    for resize in ("stretch", 40, (29, 41), "letterbox"):
         spec = Input("x", "NCHW", 3, 24, 32, "float32", Preprocess(resize=resize))
         seen = Seen(spec, Explained("logits", "dense", (5, 12, 17)), [(50, 61)], lambda: np.zeros((1, 1, 1), np.int64))
         for written in (*boxes, *polygons, mask):

@@ -25,7 +25,7 @@ _OPTIONS = {
     "input_shape": ("C,H,W", "one image, if the file does not say it"),
     "output": ("NAME", "the network's output to explain, if it has several"),
     "labels": ("FILE", "text file with one label a line"),
-    "resize": ("PIXELS|stretch", "shorter side before the centre crop, or stretch"),
+    "resize": ("PIXELS|H,W|stretch", "shorter side, or both, before the centre crop; or stretch"),
     "interpolation": ("NAME", "how images are resized: bilinear, bicubic, nearest, ..."),
     "color": ("RGB|BGR|GRAY", "channel order that the network takes"),
     "scale": ("F", "factor on the 8-bit value, before mean and std"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..answer import origin
 from ..format.bundle import PREDICTED
+from ..format.image_input import written
 from ..foundation.journal import Line
 from ..reports import Origin, charts, render
 from ..reports import require as require_jinja
@@ -132,7 +133,7 @@ def _network(subject: Subject) -> dict[str, str]:
         "name": subject.name,
         "layer": manifest.layers_title,
         "backend": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
-        "input": f"{manifest.input.height} x {manifest.input.width}, resize {how.resize}, {how.interpolation}"
+        "input": f"{manifest.input.height} x {manifest.input.width}, resize {written(how.resize)}, {how.interpolation}"
         + ", assumed" * how.assumed,
         "digest": manifest.digest[:16],
     }

@@ -156,10 +156,10 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
     yield "manifest.input: channels x height x width", math.prod(image.image_shape), _ELEMENTS
     yield "manifest.further: entries", len(manifest.further.ports) + len(manifest.further.order), _MOST
     for one in manifest.further.images:
-        most = max(*one.image_shape, *([one.preprocess.resize] if isinstance(one.preprocess.resize, int) else []))
+        most = max(*one.image_shape, *(one.preprocess.resized_sides or ()))
         yield f"manifest.further: {one.name!r}", most, SIDE
-    if isinstance(image.preprocess.resize, int):
-        yield "manifest.input.preprocess.resize", image.preprocess.resize, SIDE
+    for side in image.preprocess.resized_sides or ():
+        yield "manifest.input.preprocess.resize", side, SIDE
     for size in (channels, *places):
         yield "manifest.target.shape", size, SIDE
     yield "manifest.target.prefix_tokens", manifest.target.prefix_tokens, SIDE

@@ -17,13 +17,21 @@ BORDER = 114
 """The grey of a letterbox's border, an 8-bit value: Ultralytics' own."""
 
 
+Resize = Literal["stretch", "letterbox"] | int | tuple[int, int]
+
+
+def written(resize: Resize) -> str:
+    """A resize as `--resize` takes it: a word, "256", or "256,288" for a height and a width."""
+    return ",".join(map(str, resize)) if isinstance(resize, tuple) else str(resize)
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """How an image becomes the network's input: (pixel * scale - mean) / std, per channel; pixels run from 0 to 255.
 
     Attributes:
         resize: "stretch" to the input size; "letterbox": the whole image with its proportions kept, in the middle of a grey border;
-            or the length of the shorter side before a centre crop, in pixels.
+            before a centre crop, in pixels: the length of the shorter side, or the (height, width) to which images are stretched.
         interpolation: Filter of the resize.
         antialias: Widen the filter when shrinking, as PIL and torchvision do; False is OpenCV's plain interpolation.
         color: Channel order that the network takes. "CHANNELS": channels that are no colours, as the image has them.
@@ -36,7 +44,7 @@ class Preprocess:
         shown: Three channels, from 0, that pictures show in red, green and blue; None: the first three, or of fewer the first.
     """
 
-    resize: Literal["stretch", "letterbox"] | int = "stretch"
+    resize: Resize = "stretch"
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     antialias: bool = True
     color: Literal["RGB", "BGR", "GRAY", "CHANNELS"] = "RGB"
@@ -50,7 +58,19 @@ class Preprocess:
     @property
     def crops(self) -> bool:
         """Whether a part of the image may be cut off."""
-        return isinstance(self.resize, int)
+        return not isinstance(self.resize, str)
+
+    @property
+    def resized_sides(self) -> tuple[int, int] | None:
+        """The (height, width) that a resized image has at least, before a centre crop; None without a crop."""
+        if isinstance(self.resize, str):
+            return None
+        return (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+
+    def holds(self, height: int, width: int) -> bool:
+        """Whether a centre crop of this size fits into each resized image; True without a crop."""
+        sides = self.resized_sides or (height, width)
+        return sides[0] >= height and sides[1] >= width
 
     def normalise(self, planes: Floats) -> Floats:
         """(pixel * scale - mean) / std. This is the only place that computes it on arrays.

@@ -12,6 +12,7 @@ from ..errors import FormatVersionError, IntegrityError, ManifestError, UnsafePa
 from ..foundation import schema
 from . import bounds, format1
 from .graphs import ACTIVATION, LOGITS, Port
+from .image_input import written
 from .layers import LEVELS, OWN_ROLES, at_level, role_at
 from .manifest import FORMAT, MANIFEST, Manifest, activations, between, regions
 from .parts import PARTS
@@ -158,8 +159,8 @@ def _check(manifest: Manifest, where: str) -> None:
         raise ManifestError(f"{where}: randomised: {fault}")
     if (fault := preprocess.fault(image.channels)) is not None:
         raise ManifestError(f"{where}: {fault}")
-    if isinstance(preprocess.resize, int) and preprocess.resize < max(image.height, image.width):
-        raise ManifestError(f"{where}: the shorter side is resized to {preprocess.resize}, smaller than the crop")
+    if not preprocess.holds(image.height, image.width):
+        raise ManifestError(f"{where}: images are resized to {written(preprocess.resize)}, smaller than the crop")
     _check_ports(manifest, where)
 
 

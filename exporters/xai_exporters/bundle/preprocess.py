@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from xai_deploy.format.bundle import Input, Preprocess
+from xai_deploy.format.image_input import written
 
 from ..errors import RequestError
 from ..request import Request
@@ -131,8 +132,6 @@ def _fitting(values: dict[str, Any], channels: int, height: int, width: int) -> 
     """
     if 0.0 in values["std"]:
         raise RequestError("--std must not be zero")
-    if isinstance(values["resize"], int) and values["resize"] < max(height, width):
-        raise RequestError(f"--resize {values['resize']} is smaller than the input, {height} x {width}")
     if channels > _CHANNELS:
         raise RequestError(f"the input has {channels} channels; images of at most {_CHANNELS} are explained")
     expected = _COLOURS.get(values["color"], channels)
@@ -141,6 +140,8 @@ def _fitting(values: dict[str, Any], channels: int, height: int, width: int) -> 
             f"the input has {channels} channels; {values['color']} images have {expected} (--color CHANNELS takes any number)"
         )
     how = Preprocess(**values)
+    if not how.holds(height, width):
+        raise RequestError(f"--resize {written(how.resize)} is smaller than the input, {height} x {width}")
     if (fault := how.fault(channels)) is not None:
         raise RequestError(f"the preprocessing does not fit the input: {fault}")
     return how
@@ -212,9 +213,11 @@ def _checked(key: str, value: Any) -> Any:
             return value
         raise RequestError(f"antialias is true or false; got {value!r}")
     if key == "resize":
+        if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(side) is int for side in value):
+            return tuple(value)
         if value in ("stretch", "letterbox") or type(value) is int:
             return value
-        raise RequestError(f"--resize takes a number of pixels, 'stretch' or 'letterbox'; got {value!r}")
+        raise RequestError(f"--resize takes a number of pixels, HEIGHT,WIDTH, 'stretch' or 'letterbox'; got {value!r}")
     if value not in choices:
         raise RequestError(f"--{key} is one of {', '.join(choices)}; got {value!r}")
     return value

@@ -27,9 +27,10 @@ def stated_by_module(module: Any) -> Stated | None:
             return None
     except (KeyError, TypeError, ValueError, AttributeError):  # the user's own attributes of these names
         return None
+    resized = tuple(math.floor(side / crop) for side in size)  # timm's own rounding
     square = size[0] == size[1] and mode == "center"
     fields = {
-        "resize": math.floor(size[0] / crop) if square else "stretch",  # timm's own rounding
+        "resize": resized[0] if square else resized if mode == "squash" and crop < 1 else "stretch",
         "interpolation": interpolation if interpolation in _INTERPOLATIONS else "bilinear",
         "antialias": True,
         "color": "GRAY" if len(mean) == 1 else "RGB",
@@ -40,20 +41,11 @@ def stated_by_module(module: Any) -> Stated | None:
     unsaid = []
     if interpolation not in _INTERPOLATIONS:
         unsaid.append(f"its interpolation {interpolation!r} is taken as bilinear")
-    if not square and (crop < 1 or mode != "squash"):  # timm's "squash" of the whole image is a stretch
-        unsaid.append(
-            f"its crop ({mode}, {crop:g} of {size[0]} x {size[1]}) is taken as stretching{_instead(mode, size, crop)}"
-        )
+    if not square and mode != "squash":
+        unsaid.append(f"its crop ({mode}, {crop:g} of {size[0]} x {size[1]}) is taken as stretching")
     return Stated(
         (size[0], size[1]), fields, f"the network's own configuration ({_name(cfg)})", False, "; ".join(unsaid)
     )
-
-
-def _instead(mode: str, size: tuple[int, ...], crop: float) -> str:
-    """What comes nearest to stretching an image and cutting out its middle."""
-    if mode != "squash" or size[0] != size[1] or crop >= 1:
-        return ""
-    return f" (--resize {math.floor(size[0] / crop)} is timm's for square images, and keeps the proportions of others)"
 
 
 def image_size(module: Any) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.format.bundle import Input, Preprocess
+from xai_deploy.format.image_input import Resize
 from xai_deploy.preprocess import prepare
 from xai_deploy.resample import resize
 
@@ -64,12 +65,6 @@ def stated_by_processor(folder: Path, transformers: Any) -> Stated | str | None:
         if len(sizes) != 1:
             return unusable.format("it gives images of different sizes")
         stated = _expressed(processor, results, path)
-        if stated is None and (side := _cut_from(processor, results, path)) is not None:
-            _, height, width = results[0].shape
-            return unusable.format(
-                f"it stretches images to {side} x {side} and cuts {height} x {width} out of their middle; of a bundle, "
-                f"--resize {side} does the same to square images, and keeps the proportions of others"
-            )
         return stated or unusable.format("its steps are not those of a resize and a centre crop")
     except Exception as error:  # a stranger's file, and each processor raises what it likes
         return unusable.format(f"{type(error).__name__}: {' '.join(str(error).split())[:120]}")
@@ -128,41 +123,9 @@ def _processed(processor: Any, image: NDArray[np.uint8]) -> NDArray[np.float64]:
     return prepared
 
 
-def _cut_from(processor: Any, results: list[NDArray[np.float64]], path: Path) -> int | None:
-    """The side of the square to which images are stretched before their middle is cut out (DeiT's processor); None: they are not.
-
-    A stretched image is one that the resize of a shorter side and a crop leave to the crop alone.
-    """
-    _, height, width = results[0].shape
-    kind = _INTERPOLATIONS.get(int(getattr(processor, "resample", 2) or 0))
-    for side in _resizes(processor, height, width):
-        if isinstance(side, int) and kind is not None:
-            stretched = [_stretched(image, side, kind) for image in _images()]
-            if (stated := _expressed(processor, results, path, stretched)) is not None and stated.fields[
-                "resize"
-            ] == side:
-                return side
-    return None
-
-
-def _stretched(image: NDArray[np.uint8], side: int, interpolation: str) -> NDArray[np.uint8]:
-    channels = np.moveaxis(image, -1, 0).astype(np.float32)
-    square = resize(channels, side, side, interpolation=interpolation, antialias=True)
-    return np.moveaxis(square, 0, -1).clip(0, 255).round().astype(np.uint8)
-
-
-def _expressed(
-    processor: Any, results: list[NDArray[np.float64]], path: Path, images: Sequence[NDArray[np.uint8]] | None = None
-) -> Stated | None:
-    """The manifest's preprocessing that gives the same numbers as the processor; None if there is none.
-
-    Args:
-        processor: The processor.
-        results: What it made of the probes.
-        path: Where it is stated.
-        images: What the manifest's preprocessing starts from; None: the probes.
-    """
-    probes = list(images or _images())[2:]
+def _expressed(processor: Any, results: list[NDArray[np.float64]], path: Path) -> Stated | None:
+    """The manifest's preprocessing that gives the same numbers as the processor did for `_images`; None if there is none."""
+    probes = list(_images())[2:]
     black, white, *noise = results
     _, height, width = black.shape
     low, high = black.mean(axis=(1, 2)), white.mean(axis=(1, 2))
@@ -206,14 +169,16 @@ def _same(ours: NDArray[Any], want: NDArray[np.float64], std: NDArray[np.float64
     return False
 
 
-def _resizes(processor: Any, height: int, width: int) -> Iterator[int | str]:
-    """Resizes that the processor may take: to the input's size, or of the shorter side."""
+def _resizes(processor: Any, height: int, width: int) -> Iterator[Resize]:
+    """Resizes that the processor may take: to the input's size, of the shorter side, or of both sides before a crop (DeiT's)."""
     yield "stretch"
     size: Any = getattr(processor, "size", None)
     sides = [getattr(size, key, None) for key in ("shortest_edge", "height", "width")]
     if isinstance(size, Mapping):
         sides += [size.get(key) for key in ("shortest_edge", "height", "width")]
     share = getattr(processor, "crop_pct", None) or 0.875
+    high, wide = ([int(side) for side in pair if side] for pair in (sides[1::3], sides[2::3]))
+    yield from {(h, w) for h, w in zip(high, wide, strict=False) if h >= height and w >= width}
     known = {int(side) for side in sides if side}
     # ConvNeXt's and PoolFormer's divide by `crop_pct`, LeViT's multiplies by 256 / 224
     guesses = {min(height, width), *known, *(int(s / share) for s in known), *(int(256 / 224 * s) for s in known)}

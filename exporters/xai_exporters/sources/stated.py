@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xai_deploy.format.bundle import Input
+from xai_deploy.format.image_input import written
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,16 @@ class Stated:
         if channels != len(self.fields["mean"]):
             return None
         values = dict(self.fields)
-        if self.size not in (None, (height, width)) and isinstance(values["resize"], int):
-            assert self.size is not None
-            scaled = round(values["resize"] * min(height, width) / min(self.size))
-            # after rounding, the resized image still has to hold the crop
+        if self.size in (None, (height, width)):
+            return values
+        assert self.size is not None
+        own = values["resize"]
+        # after rounding, the resized image still has to hold the crop
+        if isinstance(own, tuple):
+            sides = zip((height, width), own, self.size, strict=True)
+            values["resize"] = tuple(max(round(side * resized / crop), side) for side, resized, crop in sides)
+        elif isinstance(own, int):
+            scaled = round(own * min(height, width) / min(self.size))
             values["resize"] = max(scaled, height) if height == width else "stretch"
         return values
 
@@ -63,12 +70,12 @@ def note(
         own = (stated.at(image.channels, *shape) or {}).get("resize")
         if not stated.sure or own in (None, image.preprocess.resize) or "resize" in fields:
             return None
-        return f"--preprocess {preset} replaces the resize that {stated.where} states: add --resize {own} for that one."
+        return f"--preprocess {preset} replaces the resize that {stated.where} states: add --resize {written(own)} for that one."
     kept = f" but for {', '.join(fields)}" if fields else ""
     line = f"Preprocessing is that of {stated.where}{kept}"
     if stated.size not in (None, shape):
         assert stated.size is not None
         line += f", which takes {stated.size[0]} x {stated.size[1]}, scaled to this input"
-    if boxes and isinstance(stated.fields["resize"], int) and "resize" not in fields:
+    if boxes and not isinstance(stated.fields["resize"], str) and "resize" not in fields:
         line += ", which crops photos: this detector finds nothing outside the crop; --resize letterbox takes in the whole photo"
     return f"{line}{'; ' + stated.ask if stated.ask and not fields else ''}."

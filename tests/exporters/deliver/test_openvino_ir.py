@@ -76,6 +76,13 @@ def test_what_model_api_reads(tmp_path: Path) -> None:
     assert "saliency_map" in model.outputs[-1].names
 
 
+@pytest.mark.parametrize(("resize", "said"), [("stretch", "standard"), ((12, 12), "standard"), (12, "crop")])
+def test_the_resize_nearest_to_ours(resize: Any, said: str) -> None:
+    """Model API has no resize before a crop: "standard" keeps the form of a stretched image, "crop" that of the photo."""
+    image = Input("x", "NCHW", 3, 8, 8, "float32", Preprocess(resize=resize))
+    assert model_info(image, "Classification", (), False)["resize_type"] == said
+
+
 def test_embedded_preprocessing_is_not_asked_for_twice(tmp_path: Path) -> None:
     model = openvino.Core().read_model(fused(tmp_path, embed_preprocess=True) / "fused-grad-cam.xml")
     info = {key: value.astype(str) for key, value in model.get_rt_info("model_info").astype(dict).items()}

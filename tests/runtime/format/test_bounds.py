@@ -50,6 +50,7 @@ HUGE = 2**63 - 1
         ("input.height", HUGE, r"manifest\.input\.height: 9223372036854775807 is more than the 65535"),
         ("input.width", 70_000, r"manifest\.input\.width: 70000"),
         ("input.channels", 70_000, r"manifest\.input\.channels: 70000"),
+        ("input.preprocess.resize", [99, 70_000], r"preprocess\.resize: 70000"),
         ("input.preprocess.resize", HUGE, r"preprocess\.resize: 9223372036854775807"),
         ("target.shape", [6, 4, 2**40], r"manifest\.target\.shape: 1099511627776"),
         ("target.shape", [60_000, 60_000, 5], r"manifest\.target\.shape: .* is more than the 67108864 numbers"),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from xai_deploy.format.image_input import Resize
+
 from ...errors import GraphError
 from ...graph.emit import Ops
 from ...graph.measure import batch_of
@@ -54,15 +56,17 @@ def embed_preprocess(net: Net) -> None:
 
 
 def _sizes(
-    op: Ops, resize: str | int, height: ir.Value, width: ir.Value, size: tuple[int, int]
+    op: Ops, resize: Resize, height: ir.Value, width: ir.Value, size: tuple[int, int]
 ) -> tuple[tuple[ir.Value, ir.Value], tuple[ir.Value, ir.Value]]:
     """For rows and for columns: the length that the whole axis is resized to, and the start of the crop in it; int64 [1]."""
     if resize == "stretch":
         return tuple((op.Identity([side]), op.Identity([0])) for side in size)  # type: ignore[return-value]
-    shorter = op.Min(height, width)
+    if isinstance(resize, tuple):
+        wholes = [op.Identity([side]) for side in resize]
+    else:  # the shorter side; the longer one is rounded down to whole pixels, as in torchvision
+        wholes = [op.Div(op.Mul(length, [int(resize)]), op.Min(height, width)) for length in (height, width)]
     axes = []
-    for length, side in zip((height, width), size, strict=True):
-        whole = op.Div(op.Mul(length, [int(resize)]), shorter)  # rounded down to whole pixels, as in torchvision
+    for whole, side in zip(wholes, size, strict=True):
         corner = op.Round(op.Mul(op.Cast(op.Sub(whole, [side]), to=_FLOAT), 0.5))  # half to even, as Python's round
         axes.append((whole, op.Cast(corner, to=_INT64)))
     return axes[0], axes[1]

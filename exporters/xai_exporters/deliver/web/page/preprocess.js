@@ -27,7 +27,7 @@ export function geometry(height, width, spec) {
   const { resize } = spec.preprocess;
   if (resize === "stretch") return { size: [spec.height, spec.width], corner: [0, 0] };
   if (resize === "letterbox") return boxed(height, width, spec);
-  const size = shorterTo(height, width, resize);
+  const size = Array.isArray(resize) ? resize : shorterTo(height, width, resize);
   return { size, corner: [rint((size[0] - spec.height) / 2), rint((size[1] - spec.width) / 2)] };
 }
 
