@@ -62,6 +62,7 @@ from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
 from .sources.further import with_constants
 from .sources.look import beside_map, look
+from .sources.model_folder import with_folder
 from .sources.onnx_metadata import at_stated_size
 from .sources.stacked import said_if_stacked
 from .sources.stated import note
@@ -181,7 +182,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
 
 def _read(request: Request) -> tuple[TrainedNetwork, Request]:
     """The network, with the head that the request adds to it, whose output the returned request explains."""
-    network, request = at_stated_size(load_source(request), request)
+    network, request = at_stated_size(with_folder(load_source(request), request), request)
     network = with_constants(network, request)
     network = replace(network, proto=with_output(network.proto, request.output))
     request = beside_map(network, request)

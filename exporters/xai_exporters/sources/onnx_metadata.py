@@ -219,13 +219,14 @@ def at_stated_size(network: TrainedNetwork, request: Request) -> tuple[TrainedNe
     image = next((value for value in network.proto.graph.input if value.name not in weights), None)
     dims = [] if image is None else [dim.dim_value for dim in image.type.tensor_type.shape.dim]
     known = all(own in (0, said) for own, said in zip(dims[2:], stated.size, strict=False))
-    if len(dims) != 4 or dims[1] != len(stated.fields["mean"]) or 0 not in dims[2:] or not known:
+    channels = len(stated.fields["mean"])
+    if len(dims) != 4 or dims[1] not in (0, channels) or 0 not in dims[1:] or not known:
         return network, request
     if not 1 <= min(stated.size) <= max(stated.size) <= _LARGEST:
         return network, request
     height, width = stated.size
     note = f"The image's size is {height} x {width}, as {stated.where} states; --input-shape gives another."
-    return replace(network, notes=(*network.notes, note)), replace(request, input_shape=(dims[1], height, width))
+    return replace(network, notes=(*network.notes, note)), replace(request, input_shape=(channels, height, width))
 
 
 def _image_category(texts: Mapping[str, str]) -> Stated | None:

@@ -59,7 +59,7 @@ def network(weights: Mapping[str, Any], path: Path, request: Request, notes: tup
     if request.arch_options:
         raise RequestError(f"--arch-options are not for {SCHEME}FOLDER; the options are in {folder / 'config.json'}")
     transformers = _import(path, folder)
-    with _offline(), quiet():
+    with offline(), quiet():
         module, under = _loaded(transformers, config, weights, path, folder)
         stated = stated_by_processor(folder, transformers)
     kind = f"transformers {type(module).__name__}, {folder}"
@@ -172,7 +172,7 @@ def _import(path: Path, folder: Path) -> Any:
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
+def offline() -> Iterator[None]:
     """Let nothing be downloaded: some configurations name a backbone on a hub. No bar of the library's is shown."""
     from huggingface_hub import constants
     from transformers.utils import logging
