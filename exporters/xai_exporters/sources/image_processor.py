@@ -141,7 +141,7 @@ def _expressed(processor: Any, results: list[NDArray[np.float64]], path: Path) -
         "interpolation": interpolation,
         "antialias": True,
         "scale": 1 / 255,
-        "mean": tuple(float(f"{v:.6g}") for v in -low * std),
+        "mean": tuple(float(f"{v:.6g}") + 0.0 for v in -low * std),  # no -0
         "std": tuple(float(f"{v:.6g}") for v in std),
     }
     for color in ("RGB", "BGR"):
