@@ -95,7 +95,8 @@ def number_fault(manifest: Manifest) -> str | None:
             return f"{where}: {list(port.shape)} is more than the {_ELEMENTS} numbers that are allowed"
         if port.dtype is not None and port.dtype not in _NUMBERS:
             return f"{where}: {port.dtype!r} is no type of numbers"
-    if manifest.target.prefix_tokens < 0 or min((graph.opset for graph in manifest.graphs.values()), default=1) < 1:
+    tokens = manifest.target.prefix_tokens, manifest.target.suffix_tokens
+    if min(tokens) < 0 or min((graph.opset for graph in manifest.graphs.values()), default=1) < 1:
         return "a negative number of tokens, or an opset below 1"
     return None
 
@@ -163,6 +164,7 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
     for size in (channels, *places):
         yield "manifest.target.shape", size, SIDE
     yield "manifest.target.prefix_tokens", manifest.target.prefix_tokens, SIDE
+    yield "manifest.target.suffix_tokens", manifest.target.suffix_tokens, SIDE
     yield "manifest.classes", manifest.classes, _CLASSES
     yield "manifest.explained: entries", len(manifest.explained), _MOST
     yield "manifest.explained: sizes", math.prod(manifest.scores.shape), _ELEMENTS

@@ -25,6 +25,7 @@ class TargetLayer:
         dtype: Its element type.
         layout: The tensor's own layout; the head transposes anything else to NCHW, or to NCDHW.
         prefix_tokens: Class and register tokens before the grid (token networks).
+        suffix_tokens: Tokens after it: the detection tokens of YOLOS.
         input: The further image input whose places its maps show; None: the image that is explained.
     """
 
@@ -35,6 +36,7 @@ class TargetLayer:
     layout: Literal["NCHW", "NHWC", "NTC", "NCDHW", "NDHWC"] = "NCHW"
     prefix_tokens: int = 0
     input: str | None = field(default=None, metadata=schema.LATER)
+    suffix_tokens: int = field(default=0, metadata=schema.LATER)
 
     @property
     def name(self) -> str:

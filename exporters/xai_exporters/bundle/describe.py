@@ -187,6 +187,7 @@ def _layer(cut: Cut) -> TargetLayer:
         dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
         layout=cut.grid.layout,
         prefix_tokens=cut.grid.prefix,
+        suffix_tokens=cut.grid.suffix,
         input=cut.input,
     )
 

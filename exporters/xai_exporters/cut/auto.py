@@ -67,12 +67,16 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     between = (leading & own) - {logits.value}
     pixels = _pixels(clean.graph.inputs[0])
     order = _in_order(clean, between, pixels, _themselves(logits.value))
-    if logits.is_dense:
-        yield from ((value, None) for value in _coarsest(clean, order))
-        return
     softmaxes = [v for v in order if _op(v) == "Softmax"]
     mixing = ancestors(v for v in softmaxes if _mixes(clean, v))  # an attention between tokens follows
     reading = ancestors(v for v in softmaxes if _reads(clean, v))  # some attention follows, if only a class token's
+    if logits.is_dense:
+        if not _has_places(clean, logits.value):
+            # YOLOS reads its detection tokens alone: the last tokens of patches that count are those that attention reads
+            attended = {v for v in order if v in reading and is_normalised(clean, v, by_length=False)}
+            order = [v for v in order if v in attended or _is_pooled(clean, v, leading)] or order
+        yield from ((value, None) for value in _coarsest(clean, order))
+        return
 
     def straight(value: ir.Value) -> bool:
         return value not in mixing and own.isdisjoint(side_tensors(clean, value, [logits.value]))
@@ -196,6 +200,12 @@ def _reads(clean: CleanGraph, softmax: ir.Value) -> bool:
     return any(axis in strand.axes for strand in traced.strands)
 
 
+def _has_places(clean: CleanGraph, value: ir.Value) -> bool:
+    """Whether it is known where in the image the elements come from."""
+    traced = clean.positions.get(value)
+    return traced is not None and bool(traced.strands)
+
+
 def _is_pooled(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> bool:
     """Whether all positions are read in the end, not one token alone."""
     pending, seen = [value], set()
@@ -207,7 +217,7 @@ def _is_pooled(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> bo
                     continue
                 seen.add(output)
                 # Without positions the path ends: in the selection of some tokens, or else in a sum over all of them.
-                if clean.positions[output].strands:
+                if _has_places(clean, output):
                     pending.append(output)
                 elif node.op_type not in _SELECTING:
                     return True

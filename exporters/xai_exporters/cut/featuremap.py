@@ -46,7 +46,7 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
     traced = clean.traced(value)
     strands = () if traced is None else traced.strands
     if len(strands) == 1:
-        grid = _tokens(strands[0], shape, name) if len(shape) == 2 else _map(strands[0], shape)
+        grid = _tokens(strands[0], shape) if len(shape) == 2 else _map(strands[0], shape)
         if grid is not None and max(grid.shape) > SIDE:
             raise LayerError(f"{name!r} is a map of {list(grid.shape)}; a bundle's have at most {SIDE} on a side")
         if grid is not None:
@@ -127,12 +127,8 @@ def _rises(a: Coordinates, axis: int, size: int) -> bool:
     return varying(a) == {axis} and rising
 
 
-def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
-    """The grid that the tokens after a prefix form, in any order; None if they form none.
-
-    Raises:
-        LayerError: The grid does not come last.
-    """
+def _tokens(strand: Strand, shape: Sequence[int]) -> Grid | None:
+    """The grid that tokens beside each other form, in any order, with others before and after them; None if they form none."""
     tokens, channels = shape
     merged = contracted(strand, [2], True)
     if not merged.axes <= {1}:
@@ -152,11 +148,8 @@ def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
     cells = np.stack([axis.reshape(-1) for axis in np.meshgrid(*steps, indexing="ij")])
     if (places[:, order] != cells).any():
         return None
-    if last != tokens:
-        shown = " x ".join(map(str, sizes))
-        raise LayerError(f"{name!r} holds tokens whose grid of {shown} does not come last; split at another layer")
     in_order = (np.diff(order) == 1).all()
-    return Grid("NTC", (channels, *sizes), first, None if in_order else tuple(map(int, order)))
+    return Grid("NTC", (channels, *sizes), first, None if in_order else tuple(map(int, order)), tokens - last)
 
 
 def _why(strands: Sequence[Strand], rank: int) -> str:

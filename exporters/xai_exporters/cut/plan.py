@@ -34,7 +34,7 @@ class Cut:
     Attributes:
         target: The tensor.
         grid: How it holds the activation.
-        sides: The tensors that pass beside the cut, in the graph's order. In the bundle, the target's own prefix tokens follow
+        sides: The tensors that pass beside the cut, in the graph's order. In the bundle, the target's tokens beside its grid follow
             them as one more side tensor.
         names: The names of these in the bundle.
         asked: The user's name for the layer.
@@ -89,7 +89,7 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
             f"the cut at {name!r} needs {odd.name!r} beside it, whose shape {clean.shapes.two.get(str(odd.name))} "
             "does not start with the batch; split at another layer"
         )
-    names = tuple(f"side_{i}" for i in range(len(sides) + bool(grid.prefix)))
+    names = tuple(f"side_{i}" for i in range(len(sides) + bool(grid.beside)))
     image = clean.image_of(target)
     other = None if image is clean.graph.inputs[0] else str(image.name)
     return Cut(target, grid, sides, names, name, input=other, taken=names)
@@ -115,7 +115,7 @@ def plan_cuts(
             if side not in names:
                 names[side], count = f"side_{count}", count + 1
             own.append(names[side])
-        if cut.grid.prefix:
+        if cut.grid.beside:
             own, count = [*own, f"side_{count}"], count + 1
         numbered.append(replace(cut, names=tuple(own), level=level))
     levels = [at_level(name, cut.level) for cut in numbered[1:] for name in (ACTIVATION, GRADIENT, RELEVANCE)]
@@ -165,8 +165,8 @@ def side_tensors(
 def passed(cut: Cut, clean: CleanGraph) -> list[tuple[tuple[int, ...], ir.DataType | None]]:
     """Shape (without the batch) and element type of what head gives to tail: the activation, the side tensors."""
     own = clean.shapes.two[str(cut.target.name)][1:]
-    prefix = [((cut.grid.prefix, own[1]), cut.target.dtype)] if cut.grid.prefix else []
-    return [(cut.shape, cut.target.dtype), *(as_given(side, clean) for side in cut.sides), *prefix]
+    beside = [((cut.grid.beside, own[1]), cut.target.dtype)] if cut.grid.beside else []
+    return [(cut.shape, cut.target.dtype), *(as_given(side, clean) for side in cut.sides), *beside]
 
 
 def as_given(value: ir.Value, clean: CleanGraph) -> tuple[tuple[int, ...], ir.DataType | None]:

@@ -78,8 +78,8 @@ def _head(clean: CleanGraph, cuts: Sequence[Cut]) -> ir.Graph:
     outputs: dict[ir.Value, str] = {}
     declared = []
     for cut in cuts:
-        activation, *prefix = to_channels_first(emit, copied[cut.target], cut.grid)
-        values = [activation, *(copied[side] for side in cut.sides), *prefix]
+        activation, *beside = to_channels_first(emit, copied[cut.target], cut.grid)
+        values = [activation, *(copied[side] for side in cut.sides), *beside]
         for value, name, how in zip(values, (cut.activation, *cut.names), passed(cut, clean), strict=True):
             if name in outputs.values():  # a side tensor of an earlier layer, too
                 continue
@@ -146,10 +146,10 @@ def _hold(tail: ir.Graph, inner: Sequence[Cut], clean: CleanGraph) -> dict[ir.Va
     for cut in inner:
         own = by_name[str(cut.target.name)]
         uses = list(own.uses())
-        activation, *prefix = to_channels_first(emit, own, cut.grid)
+        activation, *beside = to_channels_first(emit, own, cut.grid)
         if activation is own:
             activation = emit.node("Identity", [own], "activation")
-        again = from_channels_first(emit, activation, prefix[0] if prefix else None, cut.grid)
+        again = from_channels_first(emit, activation, beside[0] if beside else None, cut.grid)
         for node, position in uses:
             node.replace_input_with(position, again)
         _declare(activation, cut.shape, cut.target.dtype, batch_of(clean.graph.inputs[0]))
@@ -188,12 +188,12 @@ def _take_activations(
         # the tail takes [N,K,h,w], and computes the tensor in its own layout from it
         native, activation = tail.inputs[position], ir.Value(name="activation/new")
         tail.inputs[position] = activation
-        prefix = ir.Value(name="prefix/new") if cut.grid.prefix else None
-        if prefix is not None:
-            tail.inputs.append(prefix)
+        beside = ir.Value(name="beside/new") if cut.grid.beside else None
+        if beside is not None:
+            tail.inputs.append(beside)
             names.append(cut.names[-1])
             shapes.append(form[-1])
-        again = from_channels_first(Emitter(tail, "tail"), activation, prefix, cut.grid)
+        again = from_channels_first(Emitter(tail, "tail"), activation, beside, cut.grid)
         native.replace_all_uses_with(again, replace_graph_outputs=True)
         outputs = [(name, source, again if value is native else value) for name, source, value in outputs]
         tail.sort()

@@ -1,4 +1,4 @@
-"""The layouts of activations: [N,K,h,w], [N,h,w,K], and tokens [N,T,K] that form a grid after a prefix, in any order.
+"""The layouts of activations: [N,K,h,w], [N,h,w,K], and tokens [N,T,K], a grid in any order with others before and after.
 
 A bundle's activation is always [N,K,h,w]: the head brings the tensor into that form, the tail brings it back. Volumes have one axis
 more, their slices: [N,K,d,h,w] and [N,d,h,w,K]. An input may also be [N,D,C,H,W]: frames, each of which is an image.
@@ -46,6 +46,7 @@ class Grid:
         layout: The tensor's own layout.
         shape: (K,h,w) of the activation; (K,d,h,w) in a network of volumes.
         prefix: Number of tokens before the grid: class and register tokens.
+        suffix: Number of tokens after it: the detection tokens of YOLOS.
         order: For each cell of the grid, row by row, which of the tokens after the prefix lies there; None if they are in order.
     """
 
@@ -53,10 +54,16 @@ class Grid:
     shape: tuple[int, ...]
     prefix: int = 0
     order: tuple[int, ...] | None = None
+    suffix: int = 0
+
+    @property
+    def beside(self) -> int:
+        """Number of tokens that are not of the grid."""
+        return self.prefix + self.suffix
 
 
 def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Value]:
-    """The activation [N,K,h,w], and the prefix tokens [N,prefix,K] if there are any."""
+    """The activation [N,K,h,w], and the tokens beside the grid [N,prefix + suffix,K] if there are any."""
     if grid.layout in _FIRST:
         return [value]
     if grid.layout in _LAST:
@@ -64,22 +71,35 @@ def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Val
         return [emit.node("Transpose", [value], "channels_first", {"perm": [0, rank - 1, *range(1, rank - 1)]})]
     channels, *places = grid.shape
     count = math.prod(places)
-    parts = []
+    beside = []
     patches = value
-    if grid.prefix:
-        # one constant for each bound of the two slices along axis 1: 0, 1 (the axis itself), prefix, prefix + hw
-        numbers = sorted({0, 1, grid.prefix, grid.prefix + count})
-        bound = {n: emit.ints([n], f"tokens_{n}") for n in numbers}
-        patches = emit.node("Slice", [value, bound[grid.prefix], bound[grid.prefix + count], bound[1]], "patches")
-        parts = [emit.node("Slice", [value, bound[0], bound[grid.prefix], bound[1]], "prefix")]
+    if grid.beside:
+        before, patches, after = _parts(emit, value, (grid.prefix, count, grid.suffix))
+        given = [part for part in (before, after) if part is not None]
+        beside = given if len(given) == 1 else [emit.node("Concat", given, "beside", {"axis": 1})]
     if grid.order is not None:
         patches = emit.node("Gather", [patches, emit.ints(grid.order, "grid_order")], "in_order", {"axis": 1})
     rows = emit.node("Transpose", [patches], "channels_first", {"perm": [0, 2, 1]})  # [N,K,hw]
-    return [emit.node("Reshape", [rows, emit.ints([-1, channels, *places], "grid_shape")], "grid"), *parts]
+    return [emit.node("Reshape", [rows, emit.ints([-1, channels, *places], "grid_shape")], "grid"), *beside]
 
 
-def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | None, grid: Grid) -> ir.Value:
-    """The tensor in its own layout."""
+def _parts(
+    emit: Emitter, value: ir.Value, counts: tuple[int, int, int]
+) -> tuple[ir.Value | None, ir.Value, ir.Value | None]:
+    """Three parts of the tokens [N,T,K], of so many tokens; the first and the last are None if they have none."""
+    ends = (0, counts[0], counts[0] + counts[1], sum(counts))
+    # one constant for each bound of the slices along axis 1, and for the axis
+    bound = {n: emit.ints([n], f"tokens_{n}") for n in sorted({1, *ends})}
+    before, within, after = (
+        emit.node("Slice", [value, bound[start], bound[end], bound[1]], name) if end > start else None
+        for start, end, name in zip(ends, ends[1:], ("before", "within", "after"), strict=False)
+    )
+    assert within is not None
+    return before, within, after
+
+
+def from_channels_first(emit: Emitter, activation: ir.Value, beside: ir.Value | None, grid: Grid) -> ir.Value:
+    """The tensor in its own layout; `beside` are the tokens that are not of the grid."""
     if grid.layout in _FIRST:
         return activation
     if grid.layout in _LAST:
@@ -90,7 +110,17 @@ def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | 
     if grid.order is not None:
         back = emit.ints(np.argsort(grid.order).tolist(), "token_order")
         patches = emit.node("Gather", [patches, back], "reordered", {"axis": 1})
-    return patches if prefix is None else emit.node("Concat", [prefix, patches], "tokens", {"axis": 1})
+    if beside is None:
+        return patches
+    if not grid.suffix or not grid.prefix:
+        tokens = [patches, beside] if grid.suffix else [beside, patches]
+    else:
+        numbers = [emit.ints([n], f"beside_{n}") for n in (0, grid.prefix, grid.beside, 1)]
+        before, after = (
+            emit.node("Slice", [beside, numbers[i], numbers[i + 1], numbers[3]], f"tokens_{i}") for i in range(2)
+        )
+        tokens = [before, patches, after]
+    return emit.node("Concat", tokens, "tokens", {"axis": 1})
 
 
 def channel_layouts(rank: int) -> tuple[_Ordered, _Ordered]:

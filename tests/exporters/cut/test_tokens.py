@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 from xai_exporters import Request, export, list_layers
-from xai_exporters.errors import LayerError
 
 from xai_deploy import Explainer
 from xai_deploy.constant_maps import INDEPENDENT
@@ -46,13 +45,13 @@ class Block(nn.Module):
 
 
 class Vit(nn.Module):
-    """Patches, a class token (and registers) before or behind them, two blocks; the class token is read."""
+    """Patches, a class token (and registers) before or after them, two blocks; the first token beside them is read."""
 
-    def __init__(self, prefix: int = 1, behind: bool = False) -> None:
+    def __init__(self, prefix: int = 1, suffix: int = 0) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, 8, 4, stride=4)
-        self.tokens = nn.Parameter(torch.randn(1, prefix, 8)) if prefix else None
-        self.behind = behind
+        self.tokens = nn.Parameter(torch.randn(1, prefix + suffix, 8)) if prefix + suffix else None
+        self.prefix, self.suffix = prefix, suffix
         self.blocks = nn.Sequential(Block(8), Block(8))
         self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
 
@@ -61,11 +60,11 @@ class Vit(nn.Module):
         if self.tokens is None:
             return x
         extra = self.tokens.expand(x.shape[0], -1, -1)
-        return torch.cat([x, extra] if self.behind else [extra, x], dim=1)
+        return torch.cat([extra[:, : self.prefix], x, extra[:, self.prefix :]], dim=1)
 
     def read(self, x: torch.Tensor) -> torch.Tensor:
         x = self.norm(x)
-        return torch.Tensor(self.head(x.mean(1) if self.tokens is None else x[:, -1] if self.behind else x[:, 0]))
+        return torch.Tensor(self.head(x.mean(1) if self.tokens is None else x[:, 0 if self.prefix else -self.suffix]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.read(self.blocks(self.embed(x)))
@@ -78,13 +77,19 @@ def request(folder: Path, network: nn.Module, **options: Any) -> Request:
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("prefix", [0, 1, 3])
-def test_gradient_at_the_last_norm(tmp_path: Path, prefix: int, backend: str) -> None:
+@pytest.mark.parametrize(("prefix", "suffix"), [(0, 0), (1, 0), (3, 0), (0, 1), (0, 3), (1, 4)])
+def test_gradient_at_the_last_norm(tmp_path: Path, prefix: int, suffix: int, backend: str) -> None:
     torch.manual_seed(0)
-    network = Vit(prefix).eval()
+    network = Vit(prefix, suffix).eval()
     done = export(request(tmp_path, network))
     target = done.manifest.target
-    assert (target.layout, target.shape, target.prefix_tokens) == ("NTC", (8, 3, 4), prefix)
+    assert (target.layout, target.shape, target.prefix_tokens, target.suffix_tokens) == (
+        "NTC",
+        (8, 3, 4),
+        prefix,
+        suffix,
+    )
+    cells = slice(prefix, prefix + 12)
     for file in done.path.glob("*.onnx"):  # onnxruntime warns of constants that nothing uses
         graph = onnx.load(file).graph
         used = {name for node in graph.node for name in node.input}
@@ -98,7 +103,7 @@ def test_gradient_at_the_last_norm(tmp_path: Path, prefix: int, backend: str) ->
     y = network.read(last.rest(tokens, normed))
     y[:, 2].sum().backward()  # type: ignore[no-untyped-call]
     assert normed.grad is not None
-    grid = [t[:, prefix:].transpose(1, 2).reshape(3, 8, 3, 4).detach().numpy() for t in (normed, normed.grad)]
+    grid = [t[:, cells].transpose(1, 2).reshape(3, 8, 3, 4).detach().numpy() for t in (normed, normed.grad)]
     wanted = np.maximum((grid[1].mean(axis=(2, 3), keepdims=True) * grid[0]).sum(axis=1), 0)
     explainer = Explainer(done.path, backend)
     e = explainer.explain(x.numpy(), "grad-cam", 2)
@@ -107,9 +112,9 @@ def test_gradient_at_the_last_norm(tmp_path: Path, prefix: int, backend: str) ->
     assert np.abs(e.logits - y.detach().numpy()).max() <= 1e-4 * float(y.detach().abs().max())
     hires = explainer.explain(x.numpy(), "hires-cam", 2).raw
     assert np.abs(hires - np.maximum((grid[0] * grid[1]).sum(axis=1), 0)).max() <= 1e-4 * np.abs(hires).max()
-    # ReciproCAM keeps the class token, which is a side tensor: one position of the grid at a time
+    # ReciproCAM keeps the tokens beside the grid, a side tensor: one position of the grid at a time
     masked = normed.detach().clone()
-    masked[:, prefix:] = 0
+    masked[:, cells] = 0
     masked[:, prefix + 5] = normed[:, prefix + 5].detach()
     with torch.no_grad():
         score = network.read(last.rest(tokens, masked))[:, 2].numpy()
@@ -230,8 +235,3 @@ def test_every_cut_of_a_token_network(tmp_path: Path) -> None:
 def test_behind_the_last_attention_the_gradient_is_zero_and_said(tmp_path: Path) -> None:
     done = export(request(tmp_path, Vit(1).eval(), split="norm"))
     assert done.dead == dict.fromkeys(("gradient", "relevance"), INDEPENDENT)
-
-
-def test_tokens_behind_the_grid_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LayerError, match="holds tokens whose grid of 3 x 4 does not come last"):
-        export(request(tmp_path, Vit(1, behind=True).eval(), split="norm"))

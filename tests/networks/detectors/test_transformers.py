@@ -1,4 +1,4 @@
-"""DETR, Deformable DETR and RT-DETR as transformers builds them: random weights, maps of a query against autograd in float64."""
+"""DETR, Deformable DETR, RT-DETR and YOLOS of transformers, with random weights: maps of a query against autograd in float64."""
 
 from __future__ import annotations
 
@@ -85,6 +85,22 @@ def rt_detr() -> nn.Module:
     return network
 
 
+def yolos() -> nn.Module:
+    """A ViT with a class token before its patches and one token for each detection after them, which alone are read."""
+    config = hf.YolosConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=list(nets.SIZE),
+        patch_size=16,
+        num_detection_tokens=6,
+        num_labels=nets.CLASSES,
+    )
+    network: nn.Module = hf.YolosForObjectDetection(config)
+    return network
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], str, tuple[str, ...]]] = {
     "detr": (detr, "detr", ("model.encoder.layers.0.final_layer_norm",)),
     "deformable": (deformable, "detr-sigmoid", tuple(f"model.backbone.model.encoder.stages.{k}" for k in (2, 3))),
@@ -93,6 +109,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], str, tuple[str, ...]]] = {
         "detr-sigmoid",
         tuple(f"model.encoder.{name}" for name in ("fpn_blocks.1", "pan_blocks.0", "pan_blocks.1")),
     ),
+    "yolos": (yolos, "detr", ("vit.encoder.layer.2.layernorm_before",)),
 }
 """How it is built, its layout, and the modules that give the maps that `auto` cuts at."""
 
@@ -177,7 +194,7 @@ def test_maps_of_a_query(name: str, tmp_path: Path) -> None:
             got = [explainer.explain(x[:images].numpy(), "hires-cam", target) for target in ("box 0", "not box 0")]
             layers = zip(
                 *(one.layers or [one] for one in got),
-                _terms(network, modules, x[:images].double(), got[0]),
+                _terms(network, modules, x[:images].double(), got[0], done.manifest.target),
                 strict=True,
             )
             for positive, negative, terms in layers:
@@ -187,7 +204,7 @@ def test_maps_of_a_query(name: str, tmp_path: Path) -> None:
                 assert terms.any()
 
 
-def _terms(network: Wrapped, modules: tuple[str, ...], x: torch.Tensor, got: Any) -> Iterator[Any]:
+def _terms(network: Wrapped, modules: tuple[str, ...], x: torch.Tensor, got: Any, layer: Any) -> Iterator[Any]:
     """g * A at each layer, [n,K,h,w], for the logit of the best query of each image, found by its box: rounding orders queries."""
     kept: list[torch.Tensor] = []
     hooks = [
@@ -213,4 +230,7 @@ def _terms(network: Wrapped, modules: tuple[str, ...], x: torch.Tensor, got: Any
     np.testing.assert_allclose(got.score, torch.stack(scores).detach(), rtol=1e-4, atol=1e-5)
     for a, g in zip(kept, torch.autograd.grad(torch.stack(scores).sum(), kept), strict=True):
         terms = (a * g).detach().numpy()
-        yield terms if terms.ndim == 4 else terms.transpose(0, 2, 1).reshape(len(x), -1, 2, 3)
+        if terms.ndim == 3:  # tokens, of which some may be no patches
+            cells = slice(layer.prefix_tokens, terms.shape[1] - layer.suffix_tokens)
+            terms = terms[:, cells].transpose(0, 2, 1).reshape(len(x), *layer.shape)
+        yield terms
