@@ -71,11 +71,7 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     mixing = ancestors(v for v in softmaxes if _mixes(clean, v))  # an attention between tokens follows
     reading = ancestors(v for v in softmaxes if _reads(clean, v))  # some attention follows, if only a class token's
     if logits.is_dense:
-        if not _has_places(clean, logits.value):
-            # YOLOS reads its detection tokens alone: the last tokens of patches that count are those that attention reads
-            attended = {v for v in order if v in reading and is_normalised(clean, v, by_length=False)}
-            order = [v for v in order if v in attended or _is_pooled(clean, v, leading)] or order
-        yield from ((value, None) for value in _coarsest(clean, order))
+        yield from ((value, None) for value in _coarsest(clean, _read(clean, order, reading, leading, logits.value)))
         return
 
     def straight(value: ir.Value) -> bool:
@@ -146,6 +142,23 @@ def _pixels(image: ir.Value) -> set[ir.Value]:
                 pending += [own for own in node.outputs if own not in seen]
                 seen.update(node.outputs)
     return seen
+
+
+def _read(
+    clean: CleanGraph, order: list[ir.Value], reading: set[ir.Value], leading: set[ir.Value], scores: ir.Value
+) -> list[ir.Value]:
+    """Those of the tensors whose positions the scores read; all if none is known to be.
+
+    YOLOS reads its detection tokens alone. Its last tokens of patches that count are the normalised ones that attention reads.
+    """
+    if _has_places(clean, scores):
+        return order
+
+    def is_read(value: ir.Value) -> bool:
+        attended = value in reading and is_normalised(clean, value, by_length=False)
+        return attended or _is_pooled(clean, value, leading)
+
+    return list(filter(is_read, order)) or order
 
 
 def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
