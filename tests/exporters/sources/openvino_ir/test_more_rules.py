@@ -94,7 +94,30 @@ def packed(x: Any, kind: str, values: Any) -> Any:
     return o.matmul(flat(o.transpose(x, ints(0, 2, 1, 3))), weights, False, True)
 
 
+def transposed(x: Any, step: int, dilation: int, end: int, more: int) -> Any:
+    """More rows than the stride behind those that the pads crop."""
+    return o.convolution_backprop_data(
+        x, floats(3, 4, 3, 2), [step] * 2, None, [1, 0], [end] * 2, [dilation] * 2, "explicit", [more] * 2
+    )
+
+
+def one_hot(x: Any, opset: str, axis: int, **options: Any) -> Any:
+    """Of indices below 0 and above the number, too."""
+    indices = o.convert(o.multiply(x, f32(2)), "i32")
+    return of_version(opset, "OneHot", [indices, c(np.int64(3)), f32(2), f32(-1)], axis=axis, **options)
+
+
+def shrunk(x: Any, begin: int, step: int) -> Any:
+    """One index of an axis whose beginning is masked, which is the first."""
+    return o.strided_slice(x, ints(0, begin), ints(0, begin + 1), ints(1, step), [1, 1], [1, 0], [0, 0], [0, 1])
+
+
 CASES: dict[str, Any] = {
+    "first one hot of indices below 0": lambda x: one_hot(x, "opset1", -1),
+    "gather of rows, counted from the end": lambda x: o.gather(x, for_each(x, c(np.int64(1)), 2), c(3), -1),
+    "rolled twice along an axis": lambda x: o.roll(x, ints(1, 2, -2), ints(3, -1, 2)),
+    "shrunk with a masked beginning": lambda x: shrunk(x, 2, 1),
+    "shrunk with a masked beginning, backwards": lambda x: shrunk(x, 2, -1),
     "lstm's last state": lambda x: recurrent("lstm", x, "forward", 1),
     "lstm's cells": lambda x: recurrent("lstm", x, "bidirectional", 2),
     "other activations": lambda x: recurrent("lstm", x, "forward", activations=["sigmoid", "relu", "tanh"], clip=0.5),
@@ -178,6 +201,35 @@ _PACKED: dict[str, Any] = {
 _PACKED |= dict.fromkeys(("nf4", "f4e2m1", "f8e4m3", "f8e5m2"), np.linspace(-1, 1, 420))
 for _type, _values in _PACKED.items():
     CASES[f"packed {_type}"] = lambda x, t=_type, v=_values: packed(x, t, v)
+
+for _step, _dilation, _end, _more in (
+    (1, 1, 2, 3),
+    (1, 2, 1, 1),
+    (2, 1, 2, 2),
+    (2, 2, 3, 4),
+    (3, 1, 3, 3),
+    (2, 1, 0, 3),
+):
+    CASES[f"transposed with more {_step} {_dilation} {_end} {_more}"] = lambda x, m=(_step, _dilation, _end, _more): (
+        transposed(x, *m)
+    )
+for _mode in ("blocks_first", "depth_first"):
+    CASES[f"depth to space of one dimension {_mode}"] = lambda x, m=_mode: o.depth_to_space(
+        o.reshape(x, ints(0, 15, 7), True), m, 3
+    )
+    CASES[f"depth to space of three dimensions {_mode}"] = lambda x, m=_mode: o.depth_to_space(
+        o.reshape(o.concat([x] * 8, 1), ints(0, 24, 5, 1, 7), True), m, 2
+    )
+    CASES[f"space to depth of one dimension {_mode}"] = lambda x, m=_mode: o.space_to_depth(
+        o.reshape(x, ints(0, 7, 15), True), m, 3
+    )
+    CASES[f"space to depth of three dimensions {_mode}"] = lambda x, m=_mode: o.space_to_depth(
+        o.reshape(o.concat([x] * 8, 1), ints(0, 15, 2, 2, 14), True), m, 2
+    )
+for _mode in ("ignore_negative", "normalize"):
+    CASES[f"one hot {_mode}"] = lambda x, m=_mode: one_hot(x, "opset16", 1, negative_indices_mode=m)
+for _axis in (1, 2, 3, -1):
+    CASES[f"gather of rows {_axis}"] = lambda x, a=_axis: o.gather(x, for_each(x, c(np.int64(1)), 2), c(a), 1)
 
 
 GROUPS = grouped(CASES)

@@ -83,10 +83,10 @@ def _transposed(op: Ops, layer: Layer, weights: ir.Value, kernel: list[int], gro
             if auto.startswith("same"):
                 begin[i] = max(total, 0) // 2 if auto == "same_lower" else (max(total, 0) + 1) // 2
             end[i], extra[i] = max(total - begin[i], 0), more + max(begin[i] - total, 0)
-    most = [
-        max(pair) - 1 for pair in zip(strides, dilations, strict=True)
-    ]  # ConvTranspose takes no larger output_padding
+    most = [stride - 1 for stride in strides]  # ONNX Runtime takes no larger output_padding
     rest = [max(e - m, 0) for e, m in zip(extra, most, strict=True)]
+    cropped = [min(r, e) for r, e in zip(rest, end, strict=True)]  # what the pads crop comes back first
+    end, rest = ([n - c for n, c in zip(numbers, cropped, strict=True)] for numbers in (end, rest))
     result = op.ConvTranspose(
         layer.x(),
         weights,
@@ -94,7 +94,7 @@ def _transposed(op: Ops, layer: Layer, weights: ir.Value, kernel: list[int], gro
         strides=strides,
         dilations=dilations,
         pads=begin + end,
-        output_padding=[e - r for e, r in zip(extra, rest, strict=True)],
+        output_padding=[min(e, m) for e, m in zip(extra, most, strict=True)],
         group=groups,
     )
     return op.Pad(result, np.array([0] * (len(kernel) + 4) + rest)) if any(rest) else result

@@ -12,6 +12,8 @@ from ..layer import Layer, rule
 from .elementwise import cast
 
 _END = np.iinfo(np.int64).max
+_CHOSEN = (np.float32, np.float64, np.int32, np.int64, np.uint8)
+"""The types between which ONNX Runtime's Where chooses."""
 
 
 @rule("StridedSlice")
@@ -36,7 +38,8 @@ def strided_slice(op: Ops, layer: Layer) -> ir.Value:
             out += 1
             continue
         if masks["shrink_axis"][i]:
-            parts.append((axis, begin, _END if begin == -1 else begin + 1, 1))
+            first = 0 if masks["begin"][i] else begin  # OpenVINO's way; TensorFlow leaves the mask out
+            parts.append((axis, first, _END if first == -1 else first + 1, 1))
             shrunk.append(axis)
         else:
             first, last = (0, _END) if step > 0 else (_END, -_END)
@@ -74,13 +77,24 @@ def sliced(op: Ops, layer: Layer) -> ir.Value:
 def gather(op: Ops, layer: Layer) -> ir.Value:
     """x at indices along an axis; with `batch_dims` each row of the first dimensions has its own."""
     axis, rank = layer.axis(layer.ints(2, "axis")[0]), len(layer.dims(1))
-    indices, batches = layer.constant(1), int(layer.attr("batch_dims", 0)) % (rank + 1)
-    if batches and axis != batches:
-        raise layer.refuse("gathers with batch_dims along a later axis, which is not known here")
+    indices, batches = layer.constant(1), int(layer.attr("batch_dims", 0))
+    batches += rank if batches < 0 else 0
     if batches:
-        places = op.Unsqueeze(cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64)), np.array([rank]))
-        return op.GatherND(layer.x(), places, batch_dims=batches)
+        return _gather_of_rows(op, layer, axis, batches)
     return op.Gather(layer.x(), _places(op, layer) if indices is None else indices.astype(np.int64), axis=axis)
+
+
+def _gather_of_rows(op: Ops, layer: Layer, axis: int, batches: int) -> ir.Value:
+    """Each row of the first dimensions has its own indices. The axis comes first after them meanwhile."""
+    rank, more = len(layer.dims(1)), len(layer.dims(1)) - batches
+    places = op.Unsqueeze(cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64)), np.array([rank]))
+    if axis == batches:
+        return op.GatherND(layer.x(), places, batch_dims=batches)
+    others = [i for i in range(batches, len(layer.dims())) if i != axis]
+    y = op.GatherND(op.Transpose(layer.x(), perm=[*range(batches), axis, *others]), places, batch_dims=batches)
+    before = range(rank, rank + axis - batches)  # dimensions of x that lie in front of the axis
+    after = range(rank + axis - batches, rank + len(others))
+    return op.Transpose(y, perm=[*range(batches), *before, *range(batches, batches + more), *after])
 
 
 def _places(op: Ops, layer: Layer) -> ir.Value:
@@ -217,20 +231,26 @@ def _within(bounds: tuple[int, int, int], size: int) -> tuple[int | None, int | 
 
 @rule("OneHot")
 def one_hot(op: Ops, layer: Layer) -> ir.Value:
-    """`on` at the index along a new axis, `off` elsewhere."""
-    off, on = (layer.require(i, "values").reshape(1) for i in (3, 2))
-    values = op.emit.shared(np.concatenate([off, on]))
-    indices = cast(op, layer.x(), layer.kind(), np.dtype(np.int64))
-    return op.OneHot(indices, np.array(layer.ints(1, "number")[0]), values, axis=int(layer.attr("axis")))
+    """`on` at the index along a new axis, `off` elsewhere. A negative index is none, or else counts from the end (ONNX's way)."""
+    off, on = (layer.require(i, "values").reshape(()) for i in (3, 2))
+    depth, kind = layer.ints(1, "number")[0], layer.out_kind()
+    axis = int(layer.attr("axis")) % (len(layer.dims()) + 1)
+    indices = op.Unsqueeze(cast(op, layer.x(), layer.kind(), np.dtype(np.int64)), np.array([axis]))
+    places = np.arange(depth).reshape(-1, *(1,) * (len(layer.dims()) - axis))
+    there = op.Equal(indices, places)
+    if str(layer.attr("negative_indices_mode", "ignore_negative")).lower() == "normalize":
+        there = op.Or(there, op.Equal(indices, places - depth))
+    held = kind if kind in _CHOSEN else np.dtype(np.int32)
+    return cast(op, op.Where(there, *(op.emit.shared(value.astype(held)) for value in (on, off))), held, kind)
 
 
 @rule("Roll")
 def roll(op: Ops, layer: Layer) -> ir.Value:
     """Shifted in a circle: along each axis the last `shift` elements come first."""
     shifts, axes = layer.ints(1, "shifts"), layer.ints(2, "axes")
+    shifts = shifts * len(axes) if len(shifts) == 1 else shifts  # one is for each axis
     x = layer.x()
-    for axis in map(layer.axis, axes):
-        shift = shifts[0] if len(shifts) == 1 else shifts[[layer.axis(a) for a in axes].index(axis)]
+    for axis, shift in zip(map(layer.axis, axes), shifts, strict=True):
         size = layer.dims()[axis]
         if size is None:
             raise layer.refuse("the size that it shifts is not known; give the image's size with --input-shape C,H,W")

@@ -142,21 +142,32 @@ def pad(op: Ops, layer: Layer) -> ir.Value:
 
 @rule("DepthToSpace")
 def depth_to_space(op: Ops, layer: Layer) -> ir.Value:
-    """Channels become positions."""
-    mode = {"blocks_first": "DCR", "depth_first": "CRD"}[str(layer.attr("mode")).lower()]
-    return op.DepthToSpace(layer.x(), blocksize=int(layer.attr("block_size")), mode=mode)
+    """Channels become positions, of any number of dimensions; ONNX's operator has two."""
+    size, first = int(layer.attr("block_size")), str(layer.attr("mode")).lower() == "blocks_first"
+    count = len(layer.dims()) - 2
+    if count == 2:
+        return op.DepthToSpace(layer.x(), blocksize=size, mode="DCR" if first else "CRD")
+    channels, *sizes = layer.sizes(0, 1)
+    channels //= size**count
+    blocks = [size] * count
+    parts = op.Reshape(layer.x(), [0, *(blocks if first else []), channels, *([] if first else blocks), *sizes])
+    channel, block = (count + 1, 1) if first else (1, 2)
+    order = [axis for i in range(count) for axis in (count + 2 + i, block + i)]
+    return op.Reshape(op.Transpose(parts, perm=[0, channel, *order]), [0, channels, *(n * size for n in sizes)])
 
 
 @rule("SpaceToDepth")
 def space_to_depth(op: Ops, layer: Layer) -> ir.Value:
-    """Positions become channels; ONNX has the order `blocks_first` alone."""
-    size = int(layer.attr("block_size"))
-    if str(layer.attr("mode")).lower() == "blocks_first":
+    """Positions become channels; ONNX has the order `blocks_first` of two dimensions alone."""
+    size, first = int(layer.attr("block_size")), str(layer.attr("mode")).lower() == "blocks_first"
+    count = len(layer.dims()) - 2
+    if first and count == 2:
         return op.SpaceToDepth(layer.x(), blocksize=size)
-    channels, height, width = layer.sizes(0, 1)
-    blocks = op.Reshape(layer.x(), [0, channels, height // size, size, width // size, size])
-    moved = op.Transpose(blocks, perm=[0, 1, 3, 5, 2, 4])
-    return op.Reshape(moved, [0, channels * size * size, height // size, width // size])
+    channels, *sizes = layer.sizes(0, 1)
+    parts = op.Reshape(layer.x(), [0, channels, *(n for whole in sizes for n in (whole // size, size))])
+    inside, places = [3 + 2 * i for i in range(count)], [2 + 2 * i for i in range(count)]
+    moved = op.Transpose(parts, perm=[0, *([*inside, 1] if first else [1, *inside]), *places])
+    return op.Reshape(moved, [0, channels * size**count, *(n // size for n in sizes)])
 
 
 @rule("ShuffleChannels")
