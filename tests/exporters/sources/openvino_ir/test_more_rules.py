@@ -228,6 +228,15 @@ for _mode in ("blocks_first", "depth_first"):
     )
 for _mode in ("ignore_negative", "normalize"):
     CASES[f"one hot {_mode}"] = lambda x, m=_mode: one_hot(x, "opset16", 1, negative_indices_mode=m)
+for _before, _after in (
+    ((0, 0, 1, 2), (0, 0, 2, 1)),
+    ((0, 3, 5, 0), (0, 0, 0, 7)),
+    ((0, 1, 0, 0), (0, 2, 0, 0)),
+    ((0,) * 4,) * 2,
+):
+    CASES[f"pad symmetric {_before} {_after}"] = lambda x, b=_before, e=_after: o.pad(
+        x, ints(*b), ints(*e), "symmetric"
+    )
 for _axis in (1, 2, 3, -1):
     CASES[f"gather of rows {_axis}"] = lambda x, a=_axis: o.gather(x, for_each(x, c(np.int64(1)), 2), c(a), 1)
 

@@ -35,7 +35,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "lrn": (lambda x: o.lrn(x, ints(1), 0.3, 0.75, 1.2, 3), "has the bias 1.2, which OpenVINO's CPU takes for 1"),
     "lrn over positions": (lambda x: o.lrn(x, ints(2, 3), 0.3, 0.75, 1.0, 3), "normalises over positions"),
-    "pad": (lambda x: o.pad(x, ints(0, 0, 1, 1), ints(0, 0, 1, 1), "symmetric"), "pads in the mode symmetric"),
+    "pad": (lambda x: o.pad(x, ints(0, 0, 1, -1), ints(0, 0, 1, 1), "symmetric"), "pads in the mode symmetric and crops"),
     "top k": (lambda x: o.topk(x, c(np.int64(2)), 3, "max", "index").output(0), "sorts by index"),
     "antialias": (
         lambda x: o.interpolate(

@@ -13,6 +13,8 @@ from ....graph.emit import Ops
 from ..layer import Layer, rule
 from .elementwise import cast
 
+_FAR = np.iinfo(np.int64).max
+
 
 @rule("Reshape")
 def reshape(op: Ops, layer: Layer) -> ir.Value:
@@ -128,6 +130,8 @@ def tile(op: Ops, layer: Layer) -> ir.Value:
 def pad(op: Ops, layer: Layer) -> ir.Value:
     """Constant, edge or reflected borders; negative ones crop."""
     mode = str(layer.attr("pad_mode")).lower()
+    if mode == "symmetric":
+        return _mirrored(op, layer)
     if mode not in ("constant", "edge", "reflect"):
         raise layer.refuse(f"pads in the mode {mode}, which ONNX does not have")
     if layer.constant(1) is None or layer.constant(2) is None:  # a list of boxes that is filled up
@@ -138,6 +142,22 @@ def pad(op: Ops, layer: Layer) -> ir.Value:
         return op.Pad(layer.x(), pads, mode=mode)
     value = layer.require(3, "value").reshape(()) if len(layer) > 3 else np.zeros((), layer.kind())
     return op.Pad(layer.x(), pads, op.emit.shared(value.astype(layer.kind())), mode=mode)
+
+
+def _mirrored(op: Ops, layer: Layer) -> ir.Value:
+    """Borders that repeat the first and the last element, which ONNX's `reflect` leaves out: parts in reverse, axis by axis."""
+    x = layer.x()
+    for axis, (before, after) in enumerate(zip(layer.ints(1, "widths"), layer.ints(2, "widths"), strict=True)):
+        if min(before, after) < 0:
+            raise layer.refuse("pads in the mode symmetric and crops; export the crop as an operator of its own")
+        where, back = np.array([axis]), np.array([-1])
+        parts = [x]
+        if before:
+            parts.insert(0, op.Slice(x, np.array([before - 1]), np.array([-_FAR]), where, back))
+        if after:
+            parts.append(op.Slice(x, np.array([_FAR]), np.array([-after - 1]), where, back))
+        x = op.Concat(*parts, axis=axis) if len(parts) > 1 else x
+    return x if x is not layer.x() else op.Identity(x)
 
 
 @rule("DepthToSpace")
