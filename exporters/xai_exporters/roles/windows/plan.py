@@ -27,7 +27,7 @@ SWEPT = frozenset({"Conv", "AveragePool", "MaxPool"})
 
 _MOST = 8 << 20
 """The most numbers in the windows of one tensor: 32 MiB."""
-_FEWEST = 16
+_FEWEST = 12
 """The fewest positions that run at once: below, the nodes themselves take longer than their arithmetic."""
 _GAIN = 0.6
 """The part of the multiply-adds of one tail per position up to which windows are worth a graph of their own."""
@@ -67,10 +67,7 @@ def plan_windows(tail: ir.Graph, shapes: Measured, end: ir.Value) -> Plan | str:
     """
     h, w = (int(size or 0) for size in shapes.dims(tail.inputs[0])[2:])
     best: Plan | None = None
-    for parts in range(1, 9):
-        counts = -(-h // parts), -(-w // parts)
-        if math.prod(counts) < _FEWEST and parts > 1:
-            break
+    for counts in _counts(h, w):
         plan = _plan(tail, shapes, end, counts)
         if plan.largest <= _MOST and (best is None or plan.cost < best.cost):
             best = plan
@@ -81,6 +78,17 @@ def plan_windows(tail: ir.Graph, shapes: Measured, end: ir.Value) -> Plan | str:
         from_there = f" (from the first {first} on it takes whole maps)" if first is not None else ""
         return f"windows would save less than {1 - _GAIN:.0%} of the arithmetic{from_there}"
     return best
+
+
+def _counts(h: int, w: int) -> list[tuple[int, int]]:
+    """How many rows and columns of positions may run at once, the most first: blocks, or parts of one row or of two.
+
+    Windows side by side are as long as the longest of them. Those of one row are as high as they have to be.
+    """
+    blocks = [(-(-h // parts), -(-w // parts)) for parts in range(1, 9)]
+    stripes = [(rows, -(-w // parts)) for rows in (2, 1) for parts in range(1, 5) if rows <= h]
+    counts = sorted({*blocks, *stripes}, key=math.prod, reverse=True)
+    return [one for one in counts if math.prod(one) >= min(_FEWEST, h * w)]
 
 
 def _plan(tail: ir.Graph, shapes: Measured, end: ir.Value, counts: tuple[int, int]) -> Plan:
