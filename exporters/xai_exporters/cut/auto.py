@@ -64,14 +64,14 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     leading = ancestors([logits.value])
     image = clean.graph.inputs[0]
     own = content_of(image) | {image}  # what other images' branches give may pass beside any layer; sizes may, too
-    between = (leading & own) - {logits.value}
-    pixels = _pixels(clean.graph.inputs[0])
-    order = _in_order(clean, between, pixels, _themselves(logits.value))
+    pixels = _pixels(image)
+    order = _in_order(clean, (leading & own) - {logits.value}, pixels, _themselves(logits.value))
     softmaxes = [v for v in order if _op(v) == "Softmax"]
     mixing = ancestors(v for v in softmaxes if _mixes(clean, v))  # an attention between tokens follows
     reading = ancestors(v for v in softmaxes if _reads(clean, v))  # some attention follows, if only a class token's
+    pooled = _pooled(clean, leading)
     if logits.is_dense:
-        yield from ((value, None) for value in _coarsest(clean, _read(clean, order, reading, leading, logits.value)))
+        yield from ((value, None) for value in _coarsest(clean, logits.value, order, reading, pooled))
         return
 
     def straight(value: ir.Value) -> bool:
@@ -84,10 +84,10 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     def first(value: ir.Value, rank: int) -> bool:
         if value in reading and rank == 2 and is_normalised(clean, value, by_length=False):
             return of_each_image(value)
-        return (rank == 3 or not mixing) and straight(value) and (rank == 3 or _is_pooled(clean, value, leading))
+        return (rank == 3 or not mixing) and straight(value) and (rank == 3 or value in pooled)
 
     def second(value: ir.Value, rank: int) -> bool:
-        return straight(value) and _is_pooled(clean, value, leading)
+        return straight(value) and value in pooled
 
     def third(value: ir.Value, rank: int) -> bool:
         return value in reading and rank == 2 and is_normalised(clean, value, by_length=True) and of_each_image(value)
@@ -144,30 +144,34 @@ def _pixels(image: ir.Value) -> set[ir.Value]:
     return seen
 
 
-def _read(
-    clean: CleanGraph, order: list[ir.Value], reading: set[ir.Value], leading: set[ir.Value], scores: ir.Value
-) -> list[ir.Value]:
-    """Those of the tensors whose positions the scores read; all if none is known to be.
+def _read(clean: CleanGraph, order: list[ir.Value], reading: set[ir.Value], pooled: set[ir.Value]) -> list[ir.Value]:
+    """Those of the tensors whose positions scores without positions read; all tensors if none is known to be read.
 
     YOLOS reads its detection tokens alone. Its last tokens of patches that count are the normalised ones that attention reads.
+
+    Args:
+        clean: The graph.
+        order: The tensors.
+        reading: Those that an attention after them reads.
+        pooled: Those of which all positions are read.
     """
-    if _has_places(clean, scores):
-        return order
 
     def is_read(value: ir.Value) -> bool:
-        attended = value in reading and is_normalised(clean, value, by_length=False)
-        return attended or _is_pooled(clean, value, leading)
+        return value in pooled or (value in reading and is_normalised(clean, value, by_length=False))
 
     return list(filter(is_read, order)) or order
 
 
-def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
+def _coarsest(
+    clean: CleanGraph, scores: ir.Value, order: list[ir.Value], reading: set[ir.Value], pooled: set[ir.Value]
+) -> Iterator[ir.Value]:
     """For dense scores: the last activations of the coarsest maps, where the network has seen the most of its image.
 
     In the finest maps before the scores, what is explained at a position lies at that position.
     """
     maps = []
-    for value in reversed(order):
+    read = order if _has_places(clean, scores) else _read(clean, order, reading, pooled)
+    for value in reversed(read):
         grid = is_feature_map(clean, value) if value.dtype in FLOATS else None
         if grid is not None and min(grid.shape[1:]) > 1 and grid.order is None:
             maps.append((math.prod(grid.shape[1:]), value))
@@ -219,22 +223,23 @@ def _has_places(clean: CleanGraph, value: ir.Value) -> bool:
     return traced is not None and bool(traced.strands)
 
 
-def _is_pooled(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> bool:
-    """Whether all positions are read in the end, not one token alone."""
-    pending, seen = [value], set()
-    while pending:
-        current = pending.pop()
-        for node, _ in current.uses():
-            for output in node.outputs:
-                if output not in leading or output in seen:
-                    continue
-                seen.add(output)
-                # Without positions the path ends: in the selection of some tokens, or else in a sum over all of them.
-                if _has_places(clean, output):
-                    pending.append(output)
-                elif node.op_type not in _SELECTING:
-                    return True
-    return False
+def _pooled(clean: CleanGraph, leading: set[ir.Value]) -> set[ir.Value]:
+    """The tensors of which all positions are read in the end, not one token alone.
+
+    Args:
+        clean: The graph.
+        leading: The tensors that lead to the scores.
+    """
+    pooled: set[ir.Value] = set()
+    for node in reversed(clean.graph):
+        # Without positions a path ends: in the selection of some tokens, or else in a sum over all of them.
+        if any(
+            output in pooled if _has_places(clean, output) else node.op_type not in _SELECTING
+            for output in node.outputs
+            if output in leading
+        ):
+            pooled.update(value for value in node.inputs if value is not None)
+    return pooled
 
 
 def _mixed_after(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> str | None:

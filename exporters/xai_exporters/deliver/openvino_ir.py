@@ -118,7 +118,7 @@ def model_info(image: Input, kind: Kind | None, labels: Sequence[str], embedded:
     if labels:
         info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)
     if not embedded and image.depth is None:  # Model API prepares pictures alone
-        # images stretched before a crop: stretched to the input's size they keep their form, and lose the crop
+        # Model API has no stretch before a crop. "standard" stretches images alike; the part that a crop cuts off stays.
         info["resize_type"] = "crop" if isinstance(how.resize, int) else _RESIZES.get(str(how.resize), "standard")
         if (mode := _MODES.get(how.interpolation)) is not None:
             info["interpolation_mode"] = mode

@@ -6,8 +6,9 @@ more, their slices: [N,K,d,h,w] and [N,d,h,w,K]. An input may also be [N,D,C,H,W
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,28 +75,26 @@ def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Val
     beside = []
     patches = value
     if grid.beside:
-        before, patches, after = _parts(emit, value, (grid.prefix, count, grid.suffix))
-        given = [part for part in (before, after) if part is not None]
-        beside = given if len(given) == 1 else [emit.node("Concat", given, "beside", {"axis": 1})]
+        before, [patches], after = _parts(emit, value, (grid.prefix, count, grid.suffix))
+        others = [*before, *after]
+        beside = others if len(others) == 1 else [emit.node("Concat", others, "beside", {"axis": 1})]
     if grid.order is not None:
         patches = emit.node("Gather", [patches, emit.ints(grid.order, "grid_order")], "in_order", {"axis": 1})
     rows = emit.node("Transpose", [patches], "channels_first", {"perm": [0, 2, 1]})  # [N,K,hw]
     return [emit.node("Reshape", [rows, emit.ints([-1, channels, *places], "grid_shape")], "grid"), *beside]
 
 
-def _parts(
-    emit: Emitter, value: ir.Value, counts: tuple[int, int, int]
-) -> tuple[ir.Value | None, ir.Value, ir.Value | None]:
-    """Three parts of the tokens [N,T,K], of so many tokens; the first and the last are None if they have none."""
-    ends = (0, counts[0], counts[0] + counts[1], sum(counts))
+def _parts(emit: Emitter, value: ir.Value, counts: Sequence[int]) -> list[list[ir.Value]]:
+    """The tokens [N,T,K] in parts of so many tokens: each part as a list of one tensor, an empty list for no tokens."""
+    if sum(map(bool, counts)) == 1:
+        return [[value] if count else [] for count in counts]
+    ends = [0, *itertools.accumulate(counts)]
     # one constant for each bound of the slices along axis 1, and for the axis
     bound = {n: emit.ints([n], f"tokens_{n}") for n in sorted({1, *ends})}
-    before, within, after = (
-        emit.node("Slice", [value, bound[start], bound[end], bound[1]], name) if end > start else None
-        for start, end, name in zip(ends, ends[1:], ("before", "within", "after"), strict=False)
-    )
-    assert within is not None
-    return before, within, after
+    return [
+        [emit.node("Slice", [value, bound[start], bound[end], bound[1]], "part")] if end > start else []
+        for start, end in itertools.pairwise(ends)
+    ]
 
 
 def from_channels_first(emit: Emitter, activation: ir.Value, beside: ir.Value | None, grid: Grid) -> ir.Value:
@@ -112,15 +111,8 @@ def from_channels_first(emit: Emitter, activation: ir.Value, beside: ir.Value | 
         patches = emit.node("Gather", [patches, back], "reordered", {"axis": 1})
     if beside is None:
         return patches
-    if not grid.suffix or not grid.prefix:
-        tokens = [patches, beside] if grid.suffix else [beside, patches]
-    else:
-        numbers = [emit.ints([n], f"beside_{n}") for n in (0, grid.prefix, grid.beside, 1)]
-        before, after = (
-            emit.node("Slice", [beside, numbers[i], numbers[i + 1], numbers[3]], f"tokens_{i}") for i in range(2)
-        )
-        tokens = [before, patches, after]
-    return emit.node("Concat", tokens, "tokens", {"axis": 1})
+    before, after = _parts(emit, beside, (grid.prefix, grid.suffix))
+    return emit.node("Concat", [*before, patches, *after], "tokens", {"axis": 1})
 
 
 def channel_layouts(rank: int) -> tuple[_Ordered, _Ordered]:

@@ -178,7 +178,7 @@ def _resizes(processor: Any, height: int, width: int) -> Iterator[Resize]:
         sides += [size.get(key) for key in ("shortest_edge", "height", "width")]
     share = getattr(processor, "crop_pct", None) or 0.875
     high, wide = ([int(side) for side in pair if side] for pair in (sides[1::3], sides[2::3]))
-    yield from {(h, w) for h, w in zip(high, wide, strict=False) if h >= height and w >= width}
+    yield from dict.fromkeys((h, w) for h, w in zip(high, wide, strict=False) if h >= height and w >= width)
     known = {int(side) for side in sides if side}
     # ConvNeXt's and PoolFormer's divide by `crop_pct`, LeViT's multiplies by 256 / 224
     guesses = {min(height, width), *known, *(int(s / share) for s in known), *(int(256 / 224 * s) for s in known)}

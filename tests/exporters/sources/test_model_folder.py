@@ -23,6 +23,7 @@ from .. import onnx_nets
 from ..nets import SHAPE
 from ..running import HEAD_AND_TAIL
 from .test_timm_nets import smooth
+from .test_transformers_nets import TIMM
 
 NAMES = ("cat", "dog", "owl", "hen", "fox")
 OPEN = ("batch_size", "num_channels", "height", "width")
@@ -163,13 +164,7 @@ def test_timm_s_configuration(tmp_path: Path) -> None:
     """A repository of timm's with a graph: the transform is timm's own."""
     import timm
 
-    cfg = {
-        "input_size": [3, 32, 32],
-        "mean": [0.5, 0.4, 0.3],
-        "std": [0.2, 0.3, 0.1],
-        "interpolation": "bilinear",
-        "crop_pct": 0.9,
-    }
+    cfg: dict[str, Any] = {**TIMM, "input_size": [3, 32, 32], "interpolation": "bilinear"}
     config = {"model_type": "timm_wrapper", "architecture": "resnet18", "pretrained_cfg": cfg, "label_names": NAMES}
     manifest, _ = exported(folder_of(tmp_path, config, {"image_processor_type": "TimmWrapperImageProcessor"}), tmp_path)
     assert not manifest.input.preprocess.assumed

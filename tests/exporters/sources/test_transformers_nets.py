@@ -26,6 +26,14 @@ SMALL = {"model_type": "vit", "num_hidden_layers": 1, "hidden_size": 16, "num_at
          "image_size": 32, "patch_size": 8, "id2label": {"0": "cat", "1": "big\ndog", "2": "owl"}}  # fmt: skip
 PIXELS = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "image_mean": [0.1, 0.2, 0.3],
           "image_std": [0.4, 0.5, 0.6]}  # fmt: skip
+TIMM = {
+    "input_size": [3, 64, 64],
+    "mean": [0.5, 0.4, 0.3],
+    "std": [0.2, 0.3, 0.1],
+    "interpolation": "bicubic",
+    "crop_pct": 0.9,
+}
+"""timm's `pretrained_cfg`."""
 
 
 def folder_of(folder: Path, processor: dict[str, Any] | None = None, **changes: Any) -> str:
@@ -164,19 +172,12 @@ def wrapped(folder: Path, **changes: Any) -> tuple[Request, Any]:
     """A folder of a network of timm's as transformers writes it, and the network."""
     import transformers
 
-    own = {
-        "input_size": [3, 64, 64],
-        "mean": [0.5, 0.4, 0.3],
-        "std": [0.2, 0.3, 0.1],
-        "interpolation": "bicubic",
-        "crop_pct": 0.9,
-    }
     config = {
         "architecture": "test_resnet",
         "num_classes": 3,
         "num_labels": 3,
         "label_names": ["a", "b", "c"],
-        "pretrained_cfg": own,
+        "pretrained_cfg": TIMM,
     }
     torch.manual_seed(0)
     net = transformers.TimmWrapperForImageClassification(transformers.TimmWrapperConfig.from_dict(config)).eval()

@@ -64,7 +64,8 @@ def _sizes(
     if isinstance(resize, tuple):
         wholes = [op.Identity([side]) for side in resize]
     else:  # the shorter side; the longer one is rounded down to whole pixels, as in torchvision
-        wholes = [op.Div(op.Mul(length, [int(resize)]), op.Min(height, width)) for length in (height, width)]
+        shorter = op.Min(height, width)
+        wholes = [op.Div(op.Mul(length, [int(resize)]), shorter) for length in (height, width)]
     axes = []
     for whole, side in zip(wholes, size, strict=True):
         corner = op.Round(op.Mul(op.Cast(op.Sub(whole, [side]), to=_FLOAT), 0.5))  # half to even, as Python's round
