@@ -353,7 +353,7 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
     measured = measuring_images(material.clean.graph, material.image, _MEASURED)
     manifest = with_precision(manifest, contents, material.clean, material.logits, measured)
     wrong, dead = check_backward(contents, manifest, measured[:3])
-    draws = sets_of(measured, 1 if manifest.batch == "one" else 3)
+    draws = sets_of(material.clean.graph, material.image, measured, 1 if manifest.batch == "one" else 3)
     checked = check_everywhere(contents, manifest, draws[0], draws)
     unusable = left_out_for_rounding(checked.rounding, manifest, roles.asks_for)
     wrong = unusable | refused(contents, manifest) | dict(checked.wrong) | wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -62,6 +63,16 @@ def results_back(graph: Graph, results: Arrays) -> list[NDArray[Any]]:
     named = (at_level(graph.propagated, level) for level in range(len(graph.gives)))
     gives = {port.name for port in graph.gives}
     return [results[name] for name in named if name in gives]
+
+
+def possible_inputs(spec: Input) -> list[Input]:
+    """What a network's images may be: as stated. A network of floats that takes values as they are ("none") may get pixels, or what
+    its caller made of them, and nothing says which; the second input then takes normalised images, as usual for photos."""
+    how = spec.preprocess
+    if spec.dtype == "uint8" or how.scale != 1 or any(how.mean) or set(how.std) != {1.0}:
+        return [spec]
+    usual = replace(how, scale=1 / 255, mean=(0.45,) * spec.channels, std=(0.225,) * spec.channels)
+    return [spec, replace(spec, preprocess=usual)]
 
 
 def noise_images(spec: Input, count: int, seed: int = 0) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from xai_deploy.format.bundle import Input
 
 from ..graph.reading import constant_of
-from .beside import noise_images
+from .beside import noise_images, possible_inputs
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,21 @@ def measuring_images(graph: ir.Graph, spec: Input, count: int) -> NDArray[Any]:
     return np.asarray(bounds[0] + (bounds[1] - bounds[0]) * drawn, images.dtype)
 
 
-def sets_of(images: NDArray[Any], count: int) -> list[NDArray[Any]]:
-    """Four sets of `count` images: those of the draws that show what coarse rounding decides."""
-    return [images[i * count :][:count] for i in range(4)]
+def sets_of(graph: ir.Graph, spec: Input, images: NDArray[Any], count: int) -> list[NDArray[Any]]:
+    """Four sets of `count` images: those of the draws that show what coarse rounding decides.
+
+    Args:
+        graph: The network, clean.
+        spec: The bundle's input. If images may be normalised or not, the last two sets are normalised.
+        images: What `measuring_images` gave, 4 `count` of them or more.
+        count: How many images a set has.
+    """
+    sets = [images[i * count :][:count] for i in range(4)]
+    for other in possible_inputs(spec)[1:]:
+        if coded_range(graph.inputs[0]) is None:
+            drawn = noise_images(other, 2 * count)
+            sets[2:] = drawn[:count], drawn[count:]
+    return sets
 
 
 def warn_of_saturation(graph: ir.Graph, spec: Input) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from xai_deploy.format.bundle import LOGITS, RELEVANCE, TARGET, Manifest, fused_method
 
 from ..graph.measure import OnnxFile
-from .beside import Arrays, asked, beside, forward, patterned_images
+from .beside import Arrays, asked, beside, forward, patterned_images, possible_inputs
 from .rounding import Rounding
 
 Run = Callable[[Arrays], dict[str, Any]]
@@ -41,7 +41,7 @@ def shares_on_patterns(
         return {}
     parts = {role: exactly(contents[f"{role}.onnx"], f"the {role}") for role in manifest.parts}
     given = []
-    for image in patterned_images(manifest.input):
+    for image in (one for spec in possible_inputs(manifest.input) for one in patterned_images(spec)):
         between, tail = forward(manifest, lambda role, feeds: parts[role](feeds), image)
         if np.isfinite(tail[LOGITS]).all():
             given.append({**between, TARGET: asked(manifest, tail[LOGITS])})

@@ -10,12 +10,16 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from xai_exporters.bundle.beside import possible_inputs
 from xai_exporters.bundle.draws import moved_by_epsilon
-from xai_exporters.bundle.measuring import coded_range, measuring_images
+from xai_exporters.bundle.installed import exactly
+from xai_exporters.bundle.measuring import coded_range, measuring_images, sets_of
+from xai_exporters.bundle.patterned import shares_on_patterns
 from xai_exporters.bundle.rounding import Rounding
 
 from xai_deploy import Explainer
 from xai_deploy.faithful import HALF, rounding
+from xai_deploy.format.bundle import Input, Preprocess
 
 from .. import onnx_nets as o
 from ..nets import SHAPE
@@ -110,13 +114,14 @@ def test_images_within_the_range(tmp_path: Path) -> None:
     assert 5.0 < images.max() <= 5.08
 
 
-def in_half(less: float) -> onnx.ModelProto:
-    """Logits 2 sigmoid(h GAINS), h the mean of a - (a - `less`), a the image's first channel at 20 positions, in float16."""
+def in_half(gains: tuple[float, float], biases: tuple[float, float]) -> onnx.ModelProto:
+    """Logits 2 sigmoid(h GAINS), h the mean of p - q at 20 positions in float16; both are a gain times the image's first channel,
+    and a bias."""
     b = o.Build(18)
     kernel = np.zeros((2, 3, 1, 1), np.float16)
-    kernel[:, 0] = 0.5
+    kernel[:, 0, 0, 0] = gains
     x = b("Cast", "image", to=onnx.TensorProto.FLOAT16)
-    x = b("Relu", b("Conv", x, b.weight(kernel), b.weight(np.array([0, -less], np.float16)), strides=[4, 4]))
+    x = b("Relu", b("Conv", x, b.weight(kernel), b.weight(np.array(biases, np.float16)), strides=[4, 4]))
     h = b("Gemm", b.pooled(x), b.weight(np.outer([1, -1], GAINS).astype(np.float16)))
     y = b("Gemm", b("Sigmoid", h), b.weight(2 * np.eye(5, dtype=np.float16)))
     return b.model(b("Cast", y, to=onnx.TensorProto.FLOAT))
@@ -127,13 +132,57 @@ def test_what_half_precision_decides(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, less: float, decided: bool
 ) -> None:
     """The epsilon rule divides by h, a sixteenth: one rounding of numbers near 100 moves it by a third."""
-    done = export_onnx(tmp_path, in_half(less), composite=("epsilon-plus",), roles=("relevance",))
+    done = export_onnx(tmp_path, in_half((0.5, 0.5), (0, -less)), composite=("epsilon-plus",), roles=("relevance",))
     assert (rounding(done.manifest).get("relevance-epsilon-plus", 0.0) >= 0.1) == decided
     Explainer(done.path, "onnxruntime").explain(
         np.full((1, *SHAPE), 100, np.float32), "relevance-cam", 0, composite="epsilon-plus"
     )
     said = "maps of the relevance-epsilon-plus graph are decided by rounding in half precision to"
     assert (said in caplog.text) == decided
+
+
+@pytest.mark.parametrize(("stated", "decided"), [({}, True), ({"scale": 2.0}, False)])
+def test_values_as_they_are_may_be_normalised_images(tmp_path: Path, stated: dict[str, float], decided: bool) -> None:
+    """The epsilon rule divides by h = k / 2 + 100 - 100. One rounding of 100 is a thousandth of it for pixels, a half below 2.5."""
+    model = in_half((0.5, 0), (100, 100))
+    done = export_onnx(
+        tmp_path, model, composite=("epsilon-plus",), roles=("relevance",), preprocess="none", preprocess_fields=stated
+    )
+    assert (rounding(done.manifest).get("relevance-epsilon-plus", 0.0) >= 0.1) == decided
+    graph = ir.from_proto(model).graph
+    sets = sets_of(graph, done.manifest.input, measuring_images(graph, done.manifest.input, 12), 3)
+    assert [one.shape for one in sets] == [(3, *SHAPE)] * 4
+    assert all((np.abs(one).max() < 2.5) == decided for one in sets[2:])
+    assert all(np.array_equal(one, np.rint(one)) for one in sets[: 2 if decided else 4])
+
+
+@pytest.mark.parametrize(("stated", "decided"), [({}, True), ({"scale": 2.0}, False)])
+def test_patterns_may_be_normalised_images(tmp_path: Path, stated: dict[str, float], decided: bool) -> None:
+    model = in_half((0.5, 0), (100, 100))
+    options = {"composite": ("epsilon-plus",), "roles": ("head", "tail", "relevance"), "preprocess_fields": stated}
+    done = export_onnx(tmp_path, model, preprocess="none", **options)
+    contents = {graph.file: done.path / graph.file for graph in done.manifest.graphs.values()}
+    shares = shares_on_patterns(contents, done.manifest, exactly)
+    assert (shares.get("relevance-epsilon-plus", 0.0) >= 0.1) == decided
+
+
+@pytest.mark.parametrize(("dtype", "stated", "count"), [
+    ("float32", {}, 2), ("float16", {}, 2), ("float32", {"mean": (0.0, 0.0, 1.0)}, 1), ("float32", {"std": (1.0, 1.0, 2.0)}, 1),
+    ("uint8", {}, 1),
+])  # fmt: skip
+def test_possible_inputs(dtype: Any, stated: dict[str, Any], count: int) -> None:
+    found = possible_inputs(Input("image", "NCHW", 3, 8, 8, dtype, Preprocess(**stated)))
+    assert len(found) == count
+    assert found[0].preprocess == Preprocess(**stated)
+    for other in found[1:]:  # black and white become -2 and 2.44
+        np.testing.assert_allclose(other.preprocess.ends(), [[-2] * 3, [2.444] * 3], atol=1e-3)
+
+
+def test_a_stated_range_stays(tmp_path: Path) -> None:
+    spec = export_onnx(tmp_path, in_codes(), roles=("gradient",)).manifest.input
+    graph = ir.from_proto(in_codes()).graph
+    images = measuring_images(graph, spec, 4)
+    assert np.array_equal(np.concatenate(sets_of(graph, spec, images, 1)), images)
 
 
 def test_moved_by_epsilon() -> None:
