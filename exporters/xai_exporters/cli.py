@@ -190,12 +190,7 @@ _GEOMETRY = {"stretch": "stretched", "letterbox": "letterbox"}
 
 def _preprocessing(how: Preprocess) -> str:
     """For people: geometry, filter, colours and numbers."""
-    if isinstance(how.resize, str):
-        geometry = _GEOMETRY[how.resize]
-    elif isinstance(how.resize, tuple):
-        geometry = "stretched to {} x {}, centre crop".format(*how.resize)
-    else:
-        geometry = f"shorter side {how.resize}, centre crop"
+    geometry = _GEOMETRY[how.resize] if isinstance(how.resize, str) else f"{how.resized}, centre crop"
     filtered = f"{how.interpolation}{'' if how.antialias else ' without antialiasing'}"
     numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
     return f"{geometry} ({filtered}), {how.color}, {numbers}"

@@ -63,9 +63,9 @@ from .sources.files_read import files_read
 from .sources.further import with_constants
 from .sources.look import beside_map, look
 from .sources.model_folder import with_folder
-from .sources.onnx_metadata import at_stated_size
 from .sources.stacked import said_if_stacked
 from .sources.stated import note
+from .sources.stated_size import at_stated_size
 
 log = logging.getLogger(__name__)
 

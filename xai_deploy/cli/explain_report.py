@@ -168,8 +168,7 @@ def _input(spec: Any) -> str:
         return f"the whole photo, stretched to {size}"
     if resize == "letterbox":
         return f"the whole photo within a grey border, {size}"
-    how = f"stretched to {resize[0]} x {resize[1]}" if isinstance(resize, tuple) else f"shorter side to {resize}"
-    return f"the middle of the photo: {how}, then the centre {size}"
+    return f"the middle of the photo: {spec.preprocess.resized}, then the centre {size}"
 
 
 def _link(name: str) -> str:

@@ -67,6 +67,13 @@ class Preprocess:
             return None
         return (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
 
+    @property
+    def resized(self) -> str:
+        """What happens to an image before a centre crop, for people; only where `crops`."""
+        if isinstance(self.resize, tuple):
+            return "stretched to {} x {}".format(*self.resize)
+        return f"shorter side {self.resize}"
+
     def holds(self, height: int, width: int) -> bool:
         """Whether a centre crop of this size fits into each resized image; True without a crop."""
         sides = self.resized_sides or (height, width)

@@ -24,7 +24,6 @@ from typing import Any
 import onnx
 
 from ..errors import RequestError
-from ..request import Request
 from .source_file import TrainedNetwork
 from .stated import Stated
 
@@ -36,7 +35,6 @@ _MOST = 100_000  # labels
 _LONGEST_LABEL = 1000  # characters
 _LONGEST_LINE = 1 << 20
 _MOST_BRACKETS = 50
-_LARGEST = 4096  # pixels of a side that a file's text may ask for
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _ITEM = re.compile(rf"\s*(?:(\d{{1,9}}|{_QUOTED})\s*:\s*)?(\d{{1,9}}|{_QUOTED})\s*(,|\Z)", re.DOTALL)
 _RANGES = {"NominalRange_0_255": (1.0, 0.0), "Normalized_0_1": (1 / 255, 0.0), "Normalized_1_1": (1 / 127.5, 1.0)}
@@ -208,25 +206,6 @@ def _contradiction(texts: Mapping[str, str], classes: int, proto: onnx.ModelProt
         if lacking
         else ""
     )
-
-
-def at_stated_size(network: TrainedNetwork, request: Request) -> tuple[TrainedNetwork, Request]:
-    """The request with the image's size that the file states, if its input leaves the size open and the request gives none."""
-    stated = network.preprocess
-    if request.input_shape is not None or not isinstance(stated, Stated) or stated.size is None:
-        return network, request
-    weights = {tensor.name for tensor in network.proto.graph.initializer}
-    image = next((value for value in network.proto.graph.input if value.name not in weights), None)
-    dims = [] if image is None else [dim.dim_value for dim in image.type.tensor_type.shape.dim]
-    known = all(own in (0, said) for own, said in zip(dims[2:], stated.size, strict=False))
-    channels = len(stated.fields["mean"])
-    if len(dims) != 4 or dims[1] not in (0, channels) or 0 not in dims[1:] or not known:
-        return network, request
-    if not 1 <= min(stated.size) <= max(stated.size) <= _LARGEST:
-        return network, request
-    height, width = stated.size
-    note = f"The image's size is {height} x {width}, as {stated.where} states; --input-shape gives another."
-    return replace(network, notes=(*network.notes, note)), replace(request, input_shape=(channels, height, width))
 
 
 def _image_category(texts: Mapping[str, str]) -> Stated | None:

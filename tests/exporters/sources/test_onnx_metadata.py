@@ -13,8 +13,9 @@ import pytest
 from xai_exporters import Export, Request, export
 from xai_exporters.errors import RequestError
 from xai_exporters.sources import load_source
-from xai_exporters.sources.onnx_metadata import at_stated_size, ultralytics_line
+from xai_exporters.sources.onnx_metadata import ultralytics_line
 from xai_exporters.sources.stated import Stated
+from xai_exporters.sources.stated_size import at_stated_size
 
 from xai_deploy import Explainer
 
