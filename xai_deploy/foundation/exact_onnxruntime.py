@@ -7,6 +7,9 @@
 - Where a Conv, ConvTranspose or Gemm lies between DequantizeLinear and QuantizeLinear, WeightBiasQuantization rounds its float
   weights to one scale of int8.
 - DoubleQDQPairsRemover merges two roundings that follow each other into one, which is off by a code for up to half of all values.
+- On x86 processors without VNNI, products of uint8 and int8 are added up in pairs in 16 bits, which saturate: logits of residual
+  networks were off by half. `session.x64quantprecision` makes the weights uint8 there, which is exact, and does nothing elsewhere.
+  It does not open graphs with two layers that read the same weights; those are computed in floats (`session.disable_quant_qdq`).
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from typing import Any
 from . import runtimes
 
 _INEXACT = ["WeightBiasQuantization", "DoubleQDQPairsRemover"]
+_FATAL = 4
+_OPERATOR = b"\x22"
+"""The tag of NodeProto.op_type in ONNX's protobuf: field 4, text, whose length follows."""
 
 
 def open_exactly(model: bytes | str, options: Any, providers: list[Any]) -> Any:
@@ -34,19 +40,25 @@ def open_exactly(model: bytes | str, options: Any, providers: list[Any]) -> Any:
     Raises:
         Exception: What ONNX Runtime raises, undocumented, if it can't open the graph.
     """
-    rounds, restores = _names(model, b"QuantizeLinear", b"DequantizeLinear")
+    rounds, restores = _holds(model, "QuantizeLinear", "DequantizeLinear")
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    create = runtimes.onnxruntime().InferenceSession
     if rounds:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-    elif restores:
+        level, options.log_severity_level = options.log_severity_level, _FATAL
+        try:
+            return create(model, options, providers=providers, disabled_optimizers=_INEXACT)
+        except Exception:  # two layers read the same weights, or the graph is at fault: then the second attempt says so
+            options.log_severity_level = level
+    if rounds or restores:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return runtimes.onnxruntime().InferenceSession(
-        model, options, providers=providers, disabled_optimizers=_INEXACT if rounds else None
-    )
+    return create(model, options, providers=providers, disabled_optimizers=_INEXACT if rounds else None)
 
 
-def _names(model: bytes | str, *names: bytes) -> list[bool]:
-    """Which of these words the graph holds. A file is not read into memory."""
+def _holds(model: bytes | str, *operators: str) -> list[bool]:
+    """Which of these operators the graph holds. A file is not read into memory."""
+    fields = [_OPERATOR + bytes([len(name)]) + name.encode() for name in operators]
     if isinstance(model, bytes):
-        return [name in model for name in names]
+        return [field in model for field in fields]
     with Path(model).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return [content.find(name) >= 0 for name in names]
+        return [content.find(field) >= 0 for field in fields]

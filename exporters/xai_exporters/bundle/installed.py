@@ -46,8 +46,10 @@ def installed() -> Iterator[Runtime]:
         f"ONNX Runtime {runtimes.onnxruntime().__version__}",
         _onnxruntime,
         lambda fixed: _plain_onnxruntime,
-        "we switch off what rounds float weights and the inputs of layers, and what merges two roundings",
-        "disabled_optimizers WeightBiasQuantization and DoubleQDQPairsRemover, and session.qdq_matmulnbits_accuracy_level 1",
+        "we switch off what rounds float weights and the inputs of layers, what merges two roundings, and sums of 16 bits, which "
+        "saturate on processors without VNNI",
+        "disabled_optimizers WeightBiasQuantization and DoubleQDQPairsRemover, session.qdq_matmulnbits_accuracy_level 1, and "
+        "session.x64quantprecision 1",
     )
     try:
         version = runtimes.openvino().__version__.partition("-")[0]

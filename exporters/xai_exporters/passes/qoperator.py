@@ -36,7 +36,7 @@ _PLAIN: Mapping[str, tuple[str, int]] = {  # contrib operator: the standard one,
     "QLinearAveragePool": ("AveragePool", 1),
     "QLinearGlobalAveragePool": ("GlobalAveragePool", 1),
 }
-_MOVES = {
+MOVES = {
     "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity", "DepthToSpace",
     "SpaceToDepth", "Expand", "Tile",
 }  # fmt: skip
@@ -327,5 +327,5 @@ _RULES: dict[str, Callable[[_Rewriter, NodeProto], bool]] = {
     "DynamicQuantizeMatMul": _Rewriter.to_float,
     "QAttention": _Rewriter.attention,
     **dict.fromkeys(_PLAIN, _Rewriter.plain),
-    **dict.fromkeys(_MOVES, _Rewriter.moves),
+    **dict.fromkeys(MOVES, _Rewriter.moves),
 }

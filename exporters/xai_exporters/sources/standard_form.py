@@ -26,6 +26,7 @@ from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
 from ..passes.quantisers import foreign_quantisers, to_standard_quantisers
 from ..passes.stated_zeros import state_zero_points
+from ..passes.unsaturated import without_saturation
 from ..request import Request
 from .source_file import NOTHING, Further, TrainedNetwork
 from .stated import Stated
@@ -62,7 +63,7 @@ class _Original:
     def __call__(self, images: NDArray[Any], further: Further = NOTHING) -> Mapping[str, NDArray[Any]]:
         """Images [N,...] -> outputs by name, one image at a time."""
         parts = np.split(images, len(images))
-        session = open_session(self.model.SerializeToString(), "the source")
+        session = open_session(_exact(self.model).SerializeToString(), "the source")
         singles = [run_single(session, self.given(x), further.at(i).all) for i, x in enumerate(parts)]
         del session  # two at once would hold the weights twice
         if self.qdq is not None:
@@ -114,12 +115,12 @@ def in_standard_form(
     )
     kind = ", ".join([kind, *(what for what, done in changes if done)])
     if model is original and qdq is None:
-        return TrainedNetwork(model, kind, notes=notes)
+        return TrainedNetwork(_exact(model), kind, notes=notes)
     given = (
         coded.codes if as_floats is not None and coded is not None else to_codes if pixels is not None else np.asarray
     )
     return TrainedNetwork(
-        to_common_opset(model if qdq is None else qdq.model),  # QuantizeLinear has an axis from opset 13 on
+        to_common_opset(_exact(model if qdq is None else qdq.model)),  # QuantizeLinear has an axis from opset 13 on
         kind,
         reference=_Original(original, given, qdq),
         framework="the file as it was",
@@ -193,6 +194,11 @@ def _are_pixels(low: float, high: float) -> bool:
     )
 
 
+def _exact(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as ONNX Runtime computes it without saturating on any processor."""
+    return without_saturation(model) or model
+
+
 def _compare(floats: InQdq, images: list[NDArray[Any]], further: Further) -> None:
     """Compare each operator with its replacement on the same inputs.
 
@@ -201,7 +207,7 @@ def _compare(floats: InQdq, images: list[NDArray[Any]], further: Further) -> Non
     """
     if floats.beside is None:
         return
-    session = open_session(floats.beside.SerializeToString(), "the source in QDQ form")
+    session = open_session(_exact(floats.beside).SerializeToString(), "the source in QDQ form")
     for i, image in enumerate(images):
         values = run_single(session, image, further.at(i).all)
         for own, again in floats.pairs:

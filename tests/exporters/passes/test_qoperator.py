@@ -8,22 +8,35 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 from xai_exporters.errors import GraphError, VerificationError
 from xai_exporters.passes.int8_input import to_codes, to_pixels
 from xai_exporters.passes.qoperator import to_qdq
+from xai_exporters.passes.unsaturated import without_saturation
 from xai_exporters.sources.standard_form import in_standard_form
 
+from xai_deploy import Explainer
 from xai_deploy.format.bundle import Bundle
 
 from .. import nets
 from .. import onnx_nets as o
-from ..checks import RUNNERS, close, onnxruntime
+from ..checks import RUNNERS, Outputs, close, onnxruntime
 from ..running import export_onnx
 
 MICROSOFT = helper.make_opsetid("com.microsoft", 1)
 IMAGES = np.random.default_rng(3).standard_normal((2, *nets.SHAPE)).astype(np.float32)
+
+
+def exactly(model: onnx.ModelProto, feeds: Any) -> Outputs:
+    """ONNX Runtime's outputs without its optimiser, and without sums that saturate on processors without VNNI."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = (without_saturation(model) or model).SerializeToString()
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
 def scale(b: o.Build, of: float = 0.05, zero: int = 3, dtype: Any = np.uint8) -> tuple[str, str]:
@@ -168,17 +181,18 @@ def test_codes_stay(case: str) -> None:
     assert got is not None
     assert source.SerializeToString() == before
     assert not any(n.domain or n.op_type.startswith("QLinear") for n in got.model.graph.node)
-    [want] = onnxruntime(before, {"image": IMAGES}).values()
-    [result] = onnxruntime(got.model.SerializeToString(), {"image": IMAGES}).values()
+    [want] = exactly(source, {"image": IMAGES}).values()
+    [result] = exactly(got.model, {"image": IMAGES}).values()
     assert (result.dtype, result.shape) == (want.dtype, want.shape)
     assert len(np.unique(want)) > 4  # not all saturated
     if want.dtype == np.float32:
         close(result, want, 1e-5)
     else:
         assert np.abs(result.astype(int) - want).max() <= 1
-        assert (result != want).mean() < 0.02
+        ties = case.startswith(("QLinearAdd", "QLinearAveragePool"))  # many sums of codes lie between two codes
+        assert (result != want).mean() < (0.25 if ties else 0.02)
     if got.beside is not None:
-        pairs = onnxruntime(got.beside.SerializeToString(), {"image": IMAGES})
+        pairs = exactly(got.beside, {"image": IMAGES})
         assert all(np.abs(pairs[a].astype(float) - pairs[b]).max() <= 1.001 for a, b in got.pairs)
 
 
@@ -235,11 +249,9 @@ def test_export(opset: int, tmp_path: Path) -> None:
     done = export_onnx(tmp_path, source)
     assert done.kind == "ONNX, integers' operators as QDQ"
     assert {"head", "tail", "gradient", "relevance"} <= set(done.manifest.graphs)
-    bundle = Bundle.open(done.path)
-    want = onnxruntime(source.SerializeToString(), {"image": IMAGES})["scores"]
-    for run in RUNNERS:
-        got = run(bundle.graph("tail"), run(bundle.graph("head"), {"image": IMAGES}))["logits"]
-        assert np.abs(got - want).max() <= 0.0401  # two steps
+    want = exactly(source, {"image": IMAGES})["scores"]
+    for backend in ("onnxruntime", "openvino"):
+        assert np.abs(Explainer(done.path, backend).predict(IMAGES) - want).max() <= 0.0401  # two steps
     assert float(np.ptp(want)) > 0.2
 
 
