@@ -61,7 +61,7 @@ from .roles.plan import RolePlan, plan_roles
 from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
 from .sources.further import with_constants
-from .sources.look import beside_map, look
+from .sources.look import beside_classes, beside_map, look
 from .sources.model_folder import with_folder
 from .sources.stacked import said_if_stacked
 from .sources.stated import note
@@ -185,7 +185,7 @@ def _read(request: Request) -> tuple[TrainedNetwork, Request]:
     network, request = at_stated_size(with_folder(load_source(request), request), request)
     network = with_constants(network, request)
     network = replace(network, proto=with_output(network.proto, request.output))
-    request = beside_map(network, request)
+    network, request = beside_classes(network, beside_map(network, request))
     look(network, request)
     if request.classes is None and request.task != "embedding":
         return network, request

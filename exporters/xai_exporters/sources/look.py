@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import onnx
@@ -16,6 +16,9 @@ from . import TrainedNetwork
 _OTHER_FLOATS = (onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 _OF_ANOTHER_TYPE = ("CastLike", "DequantizeLinear", "QuantizeLinear", "Shape", "Size")
 """Operators whose result may have another type than their first input, beside Cast and those that give truth values or places."""
+
+_FORMS = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_SHARES = ("Softmax", "LogSoftmax", "Sigmoid")
 
 
 def look(network: TrainedNetwork, request: Request) -> None:
@@ -55,6 +58,35 @@ def beside_map(network: TrainedNetwork, request: Request) -> Request:
     if request.output is not None or len(outputs) != 2 or request.map not in outputs:
         return request
     return replace(request, output=next(name for name in outputs if name != request.map))
+
+
+def beside_classes(network: TrainedNetwork, request: Request) -> tuple[TrainedNetwork, Request]:
+    """The request with the scores as the output that is explained, if all other outputs are the ArgMax of these scores.
+
+    Deployments often give the number of the best class, too. The network's notes say which output is explained.
+    """
+    graph = network.proto.graph
+    outputs = {value.name: value for value in graph.output if value.name not in network.taps.values()}
+    makers = {name: node for node in graph.node for name in node.output}
+    chosen = {name: maker for name in outputs if (maker := makers.get(_sources(makers, name, _FORMS)[-1])) is not None}
+    classes = [name for name, maker in chosen.items() if maker.op_type == "ArgMax"]
+    scores = [name for name in outputs if name not in classes]
+    if request.output is not None or not classes or len(scores) != 1 or _suppresses(graph):
+        return network, request
+    own = set(_sources(makers, scores[0], (*_FORMS, *_SHARES)))
+    of_these = all(own & {*_sources(makers, chosen[name].input[0], (*_FORMS, *_SHARES))} for name in classes)
+    if not of_these or len(outputs[scores[0]].type.tensor_type.shape.dim) == 3:  # rows of a detector
+        return network, request
+    note = f"{scores[0]!r} is explained; {' and '.join(map(repr, classes))} tells the best class."
+    return replace(network, notes=(*network.notes, note)), replace(request, output=scores[0])
+
+
+def _sources(makers: Mapping[str, onnx.NodeProto], name: str, through: Sequence[str]) -> list[str]:
+    """A tensor, and those of which it is made by some operators of one input, the nearest first."""
+    found = [name]
+    while (node := makers.get(found[-1])) is not None and node.op_type in through:
+        found.append(node.input[0])
+    return found
 
 
 def _suppresses(graph: onnx.GraphProto) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from xai_exporters import Export, Request, export
 from xai_exporters.cut.scores.listed import rows_before
-from xai_exporters.errors import RequestError
+from xai_exporters.errors import GraphError, RequestError
 from xai_exporters.passes.clean import clean
 
 from xai_deploy import Explainer
@@ -68,6 +68,24 @@ class Levels(nets.Heads):
         return boxes[:, :fine], scores[:, :fine].sigmoid(), boxes[:, fine:], scores[:, fine:].sigmoid()
 
 
+class YoloV4(nets.YoloV5):
+    """Corners in fractions [N,rows,1,4], and objectness times probability [N,rows,C], as Tianxiaomo's pytorch-YOLOv4 gives them."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """See `Heads`."""
+        boxes = as_corners(nets.centred(self.raw(x)[1])) / SIDES
+        return boxes.transpose(1, 2).unsqueeze(2), self.rows(x)[:, : nets.CLASSES].transpose(1, 2)
+
+
+class OneLevelOffsets(Levels):
+    """The coarse level's boxes are not decoded."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """See `Heads`."""
+        fine, own, _, others = super().forward(x)
+        return fine, own, self.raw(x)[1].transpose(1, 2)[:, fine.shape[1] :], others
+
+
 def exported(network: torch.nn.Module, folder: Path, **options: Any) -> tuple[Export, torch.Tensor]:
     """The export of a network with random weights, and three images."""
     with torch.no_grad():
@@ -99,6 +117,27 @@ def check_first(done: Export, x: torch.Tensor, scores: torch.Tensor, boxes: torc
             assert (first.row, first.index) == (r, int(index[i, r]))
             np.testing.assert_allclose(first.score, best[i, r], rtol=1e-4)
             np.testing.assert_allclose(first.box, boxes[i, :, r], rtol=1e-4, atol=1e-3)
+
+
+def test_yolov4(tmp_path: Path) -> None:
+    """Its boxes have an axis of one; they were none, and the export asked for --output."""
+    torch.manual_seed(3)
+    network = YoloV4()
+    done, x = exported(network, tmp_path)
+    with torch.no_grad():
+        rows = network.rows(x)
+    check_first(done, x, rows[:, : nets.CLASSES], as_corners(rows[:, nets.CLASSES :]))
+
+
+def test_no_level_is_left_out(tmp_path: Path) -> None:
+    """The detections of a level whose boxes have another form were lost without a word."""
+    torch.manual_seed(3)
+    with pytest.raises(RequestError, match=r"several outputs; choose one with --output: .*those of no detector"):
+        exported(OneLevelOffsets(), tmp_path)
+    with pytest.raises(
+        GraphError, match=r"--decoder boxes-scores: the outputs .* seem to be a further level, in another form"
+    ):
+        exported(OneLevelOffsets(), tmp_path, decoder="boxes-scores")
 
 
 @pytest.mark.parametrize("fractions", [False, True])

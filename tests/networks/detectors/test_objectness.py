@@ -18,7 +18,7 @@ from xai_exporters.sources import TrainedNetwork
 
 from ...exporters.running import both_ways
 from . import nets
-from .test_forms import check_best, exported
+from .test_forms import as_corners, check_best, check_first, exported
 
 Order = Literal["last", "each", "logits"]
 
@@ -143,6 +143,56 @@ def test_an_objectness_is_no_single_class() -> None:
     """It was read as YOLOv8's one class, and the probabilities as mask coefficients."""
     torch.manual_seed(3)
     assert find_detector(graph_of(EntriesFirst()), "auto") is None
+
+
+class Beside(nets.YoloV5):
+    """[N,rows,E] with other numbers beside a box, an objectness and classes: coefficients of masks or points after the classes
+    (YOLOv5's segmentation, YOLOv7's poses), or points before them (YOLOv5-face).
+
+    Args:
+        others: The numbers, and whether they lie before the classes.
+        levels: The rows are put together level by level, as those of these detectors.
+    """
+
+    def __init__(self, others: int, before: bool, levels: bool) -> None:
+        super().__init__()
+        self.before, self.levels = before, levels
+        self.other = nn.ModuleList(nn.Conv2d(k, others, 1) for k in (12, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Heads`."""
+        scores, offsets = self.raw(x)
+        other = torch.cat([net(m).flatten(2) for net, m in zip(self.other, self.body(x), strict=True)], 2) * 20
+        sure, classes = scores[:, :1].sigmoid(), scores[:, 1:].sigmoid()
+        parts = [nets.centred(offsets), sure, *((other, classes) if self.before else (classes, other))]
+        if not self.levels:
+            return torch.cat(parts, 1).transpose(1, 2)
+        fine = scores.shape[2] - 24
+        rows = [torch.cat([part[:, :, own] for part in parts], 1) for own in (slice(fine), slice(fine, None))]
+        return torch.cat([one.transpose(1, 2).reshape(one.shape[0], -1, one.shape[1]) for one in rows], 1)
+
+
+@pytest.mark.parametrize("levels", [False, True])
+@pytest.mark.parametrize(("others", "before"), [(32, False), (10, True), (51, False)])
+def test_other_numbers_beside_an_objectness(others: int, before: bool, levels: bool, tmp_path: Path) -> None:
+    """The objectness was read as YOLOv8's one class, or the rows were refused."""
+    torch.manual_seed(3)
+    network = Beside(others, before, levels)
+    done, x = exported(network, tmp_path)
+    rows = done.manifest.scores.rows
+    assert rows is not None
+    assert (rows.decoder, rows.classes, rows.objectness) == ("yolov5", nets.CLASSES, True)
+    assert any(f"of 3 classes; {others} other numbers of each row" in note for note in done.notes)
+    with torch.no_grad():
+        want = network.rows(x)
+    check_first(done, x, want[:, : nets.CLASSES], as_corners(want[:, nets.CLASSES :]))
+
+
+def test_names_tell_an_objectness_beside_other_numbers() -> None:
+    torch.manual_seed(3)
+    graph = graph_of(Beside(32, False, True))
+    assert find_detector(graph, "auto", Names(nets.CLASSES)) is not None
+    assert find_detector(graph, "auto", Names(nets.CLASSES + 1)) is None
 
 
 def test_lines_of_labels_are_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ...errors import GraphError, RequestError
 from ...graph.emit import Emitter, Ops
 from ...graph.measure import measure
 from ...passes.clean import CleanGraph
-from .detectors.detector import UNNAMED, Detector, Names, Outputs, decoders
+from .detectors.detector import UNNAMED, Detector, Names, Outputs, decoders, is_flat
 from .grids import find_grids
 from .listed import NMS, suppressed
 
@@ -34,11 +34,11 @@ def find_detector(
         RequestError: There is no such decoder, or several recognise the network.
         GraphError: The decoder that was asked for does not recognise it.
     """
-    candidates = tuple(value for value in clean.graph.outputs if len(clean.shapes.per_image(value.name) or ()) == 2)
-    if decoder == AUTO:
-        after = suppressed(clean.graph)
-        candidates = tuple(value for value in candidates if value not in after)
-    given = Outputs(clean, candidates, names, None if decoder == AUTO else decoder, output)
+    after = suppressed(clean.graph) if decoder == AUTO else ()
+    sizes = {value: clean.shapes.per_image(value.name) or () for value in clean.graph.outputs if value not in after}
+    candidates = tuple(value for value, own in sizes.items() if len(own) == 2)
+    flat = tuple(value for value, own in sizes.items() if is_flat(own))
+    given = Outputs(clean, candidates, names, None if decoder == AUTO else decoder, output, flat)
     if decoder != AUTO:
         recognise = decoders.get(decoder)
         if recognise is None:

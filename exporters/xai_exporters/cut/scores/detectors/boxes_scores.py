@@ -1,4 +1,4 @@
-"""Two outputs, [N,rows,4] boxes and [N,rows,C] scores: UltraFace, SSD, RetinaNet and FCOS up to the suppression, YOLO-NAS.
+"""Two outputs, [N,rows,4] boxes and [N,rows,C] scores: UltraFace, SSD, RetinaNet and FCOS up to the suppression, YOLO-NAS, YOLOv4.
 
 There may be two for each level of the network; their rows are put together. With a Softmax over the classes, class 0 means "no
 object", as in SSD (Liu et al. 2016, arXiv:1512.02325), unless the file's own suppression says which class does. Scores that are no
@@ -42,8 +42,10 @@ def boxes_scores(given: Outputs) -> Detector | None:
             return None
         if level is not None and all(_fits(level, other) for other in levels):
             levels.append(level)
-    if len(levels) < 2:
-        return levels[0] if levels else None
+    if not levels or (not chosen and _lacks_a_level(given, levels)):
+        return None
+    if len(levels) == 1:
+        return levels[0]
 
     def pieces(op: Ops) -> Sequence[ir.Value]:
         return [op.Concat(*parts, axis=2) for parts in zip(*(level.pieces(op) for level in levels), strict=True)]
@@ -126,6 +128,27 @@ def _fits(level: Detector, other: Detector) -> bool:
     return level.rows == other.rows and level.activation == other.activation and level.count != other.count
 
 
+def _lacks_a_level(given: Outputs, levels: Sequence[Detector]) -> bool:
+    """Whether two outputs that are not read seem to be a further level: four numbers, and scores of as many classes, in each row.
+
+    Raises:
+        GraphError: They do, and the user asks for this decoder.
+    """
+    for pair in pairs(given):
+        read = any(pair.shares_with(level) for level in levels)
+        if read or pair.classes != levels[0].rows.classes or not _may_be_scores(given, pair.scores):
+            continue
+        if given.asked is not None:
+            others = " and ".join(repr(value.name) for value in levels[0].outputs)
+            raise GraphError(
+                f"--decoder {given.asked}: the outputs {pair.boxes.name!r} and {pair.scores.name!r} seem to be a further level, in "
+                f"another form than {others}. Name with --output the scores that are explained, or export the detector with all "
+                "levels in one form"
+            )
+        return True
+    return False
+
+
 def _like_scores(given: Outputs, value: ir.Value) -> int:
     """2 for a Softmax, 1 for a Sigmoid (a DETR's boxes are one, too), 0 for others."""
     found = (i for i, function in ((2, "Softmax"), (1, "Sigmoid")) if before(given.clean, value, function) is not None)
@@ -194,7 +217,8 @@ class Pair:
         )
 
         def pieces(op: Ops) -> Sequence[ir.Value]:
-            corners = entries_first(op, self.boxes, self.boxes_axis)
+            boxes = op.Squeeze(self.boxes, [2]) if self.boxes in given.flat else self.boxes
+            corners = entries_first(op, boxes, self.boxes_axis)
             return entries_first(op, logits, self.scores_axis), op.Gather(
                 corners, [1, 0, 3, 2], axis=1
             ) if swapped else corners
@@ -223,7 +247,7 @@ class Pair:
 
 def pairs(given: Outputs) -> Iterator[Pair]:
     """The pairs of outputs of which one holds four entries in each row, and the other has as many rows."""
-    for boxes in given.all:
+    for boxes in (*given.all, *given.flat):
         shape = given.shape(boxes)
         for axis in (2, 1):
             count = shape[2 - axis]

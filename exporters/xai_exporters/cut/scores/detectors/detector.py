@@ -74,6 +74,7 @@ class Outputs:
         names: How many classes are named.
         asked: The name of the decoder that the user asks for; None: none.
         chosen: The name of the output that the user asks for; None: none.
+        flat: Those of boxes with an axis of one before their sides, [N,rows,1,4] (YOLOv4).
     """
 
     clean: CleanGraph
@@ -81,6 +82,7 @@ class Outputs:
     names: Names = UNNAMED
     asked: str | None = None
     chosen: str | None = None
+    flat: tuple[ir.Value, ...] = ()
     _seen: dict[ir.Value, Floats] = field(default_factory=dict)
 
     @property
@@ -93,7 +95,7 @@ class Outputs:
 
     def shape(self, value: ir.Value) -> tuple[int, int]:
         """(a,b) of one of them."""
-        first, second = self.clean.shapes.two[str(value.name)][1:]
+        first, *_, second = self.clean.shapes.two[str(value.name)][1:]
         return first, second
 
     def seen(self, value: ir.Value) -> Floats:
@@ -103,6 +105,11 @@ class Outputs:
             values = probes.of(value) if probes.enough else np.zeros((0, 0))
             self._seen[value] = values.reshape(-1, *self.shape(value))
         return self._seen[value]
+
+
+def is_flat(sizes: Sequence[int]) -> bool:
+    """Whether one image's result is [rows,1,4]."""
+    return len(sizes) == 3 and tuple(sizes[1:]) == (1, 4)
 
 
 class Decoder(Protocol):

@@ -17,12 +17,26 @@ from .forms import form_of_cells
 from .reading import after_box, before, entries, layer_size, uncopied
 
 
-def has_objectness(values: Floats) -> bool:
-    """Whether rows hold at least six entries, all from the fifth on in [0,1], and the last is no number of a class."""
+def classes_of(values: Floats) -> range | None:
+    """The entries that hold probabilities of classes in rows whose fifth entry may be an objectness; None if it can't be one.
+
+    Entries that do not lie in [0,1] are something else: coefficients of masks after the classes (YOLOv5's segmentation), or points,
+    before them (YOLOv5-face) or after them (YOLOv7's poses). The last class is no whole number everywhere, as that of a class is.
+    """
     if not len(values) or not 6 <= values.shape[2] < values.shape[1]:
-        return False
-    shares = values[..., 4:]
-    return bool((shares >= 0).all() and (shares <= 1).all() and (shares[..., -1] != np.rint(shares[..., -1])).any())
+        return None
+    shares = ((values >= 0) & (values <= 1)).all(axis=(0, 1)).tolist()
+    first = shares.index(True, 5) if shares[4] and True in shares[5:] else None
+    if first is None:
+        return None
+    found = range(first, shares.index(False, first) if False in shares[first:] else len(shares))
+    last = values[..., found[-1]]
+    return found if (last != np.rint(last)).any() else None
+
+
+def has_objectness(values: Floats) -> bool:
+    """Whether rows may hold an objectness and probabilities of classes, and nothing beside them."""
+    return classes_of(values) == range(5, values.shape[-1])
 
 
 def told_objectness(given: Outputs, output: ir.Value) -> Literal["yes", "no", "either"]:
@@ -39,7 +53,7 @@ def told_objectness(given: Outputs, output: ir.Value) -> Literal["yes", "no", "e
         "either" if one Sigmoid gave all after the box, and nothing tells whether its first number is an objectness.
     """
     size, names = given.shape(output)[1], given.names.count
-    scores = after_box(given.clean, output, 2)
+    scores = next(iter(after_box(given.clean, output, 2)), None)
     logits = None if scores is None else before(given.clean, scores[0], "Sigmoid")
     if scores is None or logits is None or scores[2] != size - 4:
         return "yes"
@@ -70,12 +84,37 @@ def of_objectness(
     name: str,
     box: Callable[[Ops], ir.Value],
     form: Literal["corners", "centre"] = "centre",
+    classes: range | None = None,
 ) -> Detector:
-    """A detector whose rows hold four coordinates, an objectness and probabilities; `box` writes the coordinates."""
+    """A detector whose rows hold four coordinates, an objectness and probabilities.
+
+    Args:
+        given: The outputs.
+        output: The one that holds the rows.
+        name: The decoder's.
+        box: Writes the coordinates.
+        form: What these are.
+        classes: The entries that hold the probabilities; None: all after the objectness.
+    """
     count, size = given.shape(output)
+    own = range(5, size) if classes is None else classes
+    others = size - 5 - len(own)
 
     def pieces(op: Ops) -> Sequence[ir.Value]:
         objectness = entries(op, output, 2, 4, 5)
-        return op.Mul(entries(op, output, 2, 5, size), objectness), box(op), objectness
+        return op.Mul(entries(op, output, 2, own.start, own.stop), objectness), box(op), objectness
 
-    return Detector(Rows(name, size - 5, form, "pixels", objectness=True), count, "independent", (output,), pieces)
+    rows = Rows(name, len(own), form, "pixels", objectness=True)
+    said = f"{len(own)} classes" if len(own) > 1 else "one class"
+    note = (
+        f"The rows of {output.name!r} are read as a box, an objectness and the probabilities of {said}; {others} other numbers of "
+        "each row (coefficients of masks, points) are not read."
+    )
+    return Detector(rows, count, "independent", (output,), pieces, note if others else None)
+
+
+def beside_objectness(given: Outputs, output: ir.Value, classes: range) -> bool:
+    """Whether rows of which a part alone holds probabilities hold an objectness: nothing tells that they are YOLOv8's."""
+    parts = after_box(given.clean, output, 2)
+    eight = bool(parts) and before(given.clean, parts[0][0], "Sigmoid") is not None and parts[0][2] > 1
+    return given.names.count in (0, len(classes)) and not eight

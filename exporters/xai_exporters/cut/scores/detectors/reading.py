@@ -67,14 +67,14 @@ def _cut(clean: CleanGraph, node: ir.Node, value: ir.Value, axis: int) -> list[t
     return taken if sum(size for _, _, size in taken) == own[axis] and len(several) > 1 else []
 
 
-def after_box(clean: CleanGraph, value: ir.Value, axis: int) -> tuple[ir.Value, int, int] | None:
-    """The part of [N,rows,E] or [N,E,rows] that begins at its fifth entry, as `parts` gives it; None without one."""
-    start = 0
+def after_box(clean: CleanGraph, value: ir.Value, axis: int) -> list[tuple[ir.Value, int, int]]:
+    """The parts of [N,rows,E] or [N,E,rows] from its fifth entry on, as `parts` gives them; none if no part begins there."""
+    start, found = 0, []
     for part in parts(clean, value, axis):
-        if start == 4:
-            return part
+        if start == 4 or found:
+            found.append(part)
         start += part[2]
-    return None
+    return found
 
 
 def layer_size(clean: CleanGraph, value: ir.Value, axis: int) -> int | None:

@@ -1,7 +1,8 @@
 """YOLOv5, v7 and YOLOX with decoded boxes: [N,rows,5+C], of each row a box in pixels, an objectness, then C probabilities.
 
 A detection's score is objectness times probability (YOLOv5's `non_max_suppression`: `x[:, 5:] *= x[:, 4:5]`). There is no single
-logit before it, so this product is explained. A box is cx, cy, w, h; some exports give its corners.
+logit before it, so this product is explained. A box is cx, cy, w, h; some exports give its corners. Segmentation adds coefficients
+of masks after the classes, YOLOv5-face five points before them, YOLOv7's poses points after them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ import onnx_ir as ir
 from ....graph.emit import Ops
 from .detector import Detector, Outputs, decoders, is_fraction
 from .forms import form_on_grid
-from .objectness import form_of_rows, has_objectness, may_hold_objectness, of_objectness
+from .objectness import (
+    beside_objectness,
+    classes_of,
+    form_of_rows,
+    has_objectness,
+    may_hold_objectness,
+    of_objectness,
+)
 from .reading import entries
 
 
@@ -22,14 +30,17 @@ def yolov5(given: Outputs) -> Detector | None:
     """See `Decoder`: an objectness and probabilities from the fifth entry on; no width or height is negative."""
     for output in given.all:
         values = given.seen(output)
-        if not has_objectness(values) or is_fraction(values[..., :2]):
+        classes = classes_of(values)
+        if classes is None or is_fraction(values[..., :2]):
             continue
         height, width = given.size
-        form = form_of_rows(given, output) or form_on_grid(values[..., :4], (width / 2, height / 2))
+        seen = form_of_rows(given, output)
+        form = seen or form_on_grid(values[..., :4], (width / 2, height / 2))
         if form == "neither" or (form == "centre" and (values[..., 2:4] < 0).any()):
             continue
-        if may_hold_objectness(given, output):
-            return of_objectness(given, output, "yolov5", partial(_box, output), form)
+        alone = has_objectness(values)
+        if may_hold_objectness(given, output) if alone else seen and beside_objectness(given, output, classes):
+            return of_objectness(given, output, "yolov5", partial(_box, output), form, classes)
     return None
 
 
