@@ -25,7 +25,7 @@ def classes_of(values: Floats) -> range | None:
     """
     if not len(values) or not 6 <= values.shape[2] < values.shape[1]:
         return None
-    shares = ((values >= 0) & (values <= 1)).all(axis=(0, 1)).tolist()
+    shares = [bool(((column >= 0) & (column <= 1)).all()) for column in np.moveaxis(values, 2, 0)]
     first = shares.index(True, 5) if shares[4] and True in shares[5:] else None
     if first is None:
         return None

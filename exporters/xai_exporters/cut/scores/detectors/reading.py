@@ -69,7 +69,7 @@ def _cut(clean: CleanGraph, node: ir.Node, value: ir.Value, axis: int) -> list[t
 
 def after_box(clean: CleanGraph, value: ir.Value, axis: int) -> list[tuple[ir.Value, int, int]]:
     """The parts of [N,rows,E] or [N,E,rows] from its fifth entry on, as `parts` gives them; none if no part begins there."""
-    start, found = 0, []
+    start, found = 0, list[tuple[ir.Value, int, int]]()
     for part in parts(clean, value, axis):
         if start == 4 or found:
             found.append(part)

@@ -40,7 +40,8 @@ def box_and_sigmoid(given: Outputs, name: Literal["yolov8", "rtdetr"]) -> Detect
     """
     for output in given.all:
         for axis in (1, 2):
-            scores, *others = after_box(given.clean, output, axis) or [None]
+            after = after_box(given.clean, output, axis)
+            scores, others = (after[0], after[1:]) if after else (None, [])
             logits = None if scores is None else before(given.clean, scores[0], "Sigmoid")
             boxes = given.seen(output).take(range(4), axis) if logits is not None else None
             if scores is None or logits is None or boxes is None or not boxes.size:
@@ -48,7 +49,7 @@ def box_and_sigmoid(given: Outputs, name: Literal["yolov8", "rtdetr"]) -> Detect
             fractions = is_fraction(boxes.take([0, 1], axis))
             rows_first = axis == 2 and not fractions and has_objectness(given.seen(output))
             told = told_objectness(given, output) if rows_first else "no"
-            probabilities = (one for one in others if one and before(given.clean, one[0], "Sigmoid") is not None)
+            probabilities = (one for one in others if before(given.clean, one[0], "Sigmoid") is not None)
             if told == "yes" or (scores[2] == 1 and next(probabilities, None) is not None):
                 continue  # as in YOLOv5: the fifth entry is an objectness
             one_each = fractions and axis == 2 and bool((boxes >= 0).all() and (boxes <= 1).all())
