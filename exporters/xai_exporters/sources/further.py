@@ -14,16 +14,18 @@ from onnx import helper
 from ..passes.clean import free_name
 from ..passes.network_inputs import build_in, constants_of, free_inputs
 from ..request import Request
+from .image_size import image_sizes, told
 from .source_file import NOTHING, Further, TrainedNetwork
 
 
 def with_constants(network: TrainedNetwork, request: Request) -> TrainedNetwork:
-    """The network with the constants that the request gives; its framework's run gets them, too.
+    """The network with the constants that the request gives, and the size of its image; its framework's run gets them, too.
 
     Raises:
         RequestError: See `constants_of`.
     """
-    constants = constants_of(network.proto, request)
+    sizes = image_sizes(network.proto, request)
+    constants = {**sizes, **constants_of(network.proto, request)}
     if not constants:
         return network
     own = network.reference
@@ -34,7 +36,12 @@ def with_constants(network: TrainedNetwork, request: Request) -> TrainedNetwork:
         whole = {name: one.array for name, one in constants.items() if not one.each}
         return own(images, Further({**further.rows, **rows}, {**further.whole, **whole}))
 
-    return replace(network, proto=build_in(network.proto, constants), reference=None if own is None else reference)
+    return replace(
+        network,
+        proto=build_in(network.proto, constants),
+        reference=None if own is None else reference,
+        notes=(*network.notes, *told(sizes)),
+    )
 
 
 def further_of(graph: onnx.GraphProto, feeds: Mapping[str, NDArray[Any]], image: str) -> Further:

@@ -36,9 +36,9 @@ def find_detector(
     """
     after = suppressed(clean.graph) if decoder == AUTO else ()
     sizes = {value: clean.shapes.per_image(value.name) or () for value in clean.graph.outputs if value not in after}
-    candidates = tuple(value for value, own in sizes.items() if len(own) == 2)
+    candidates, lists = (tuple(value for value, own in sizes.items() if len(own) == rank) for rank in (2, 1))
     flat = tuple(value for value, own in sizes.items() if is_flat(own))
-    given = Outputs(clean, candidates, names, None if decoder == AUTO else decoder, output, flat)
+    given = Outputs(clean, candidates, names, None if decoder == AUTO else decoder, output, flat, lists)
     if decoder != AUTO:
         recognise = decoders.get(decoder)
         if recognise is None:

@@ -75,6 +75,7 @@ class Outputs:
         asked: The name of the decoder that the user asks for; None: none.
         chosen: The name of the output that the user asks for; None: none.
         flat: Those of boxes with an axis of one before their sides, [N,rows,1,4] (YOLOv4).
+        lists: Those of one number for each row, [N,a].
     """
 
     clean: CleanGraph
@@ -83,6 +84,7 @@ class Outputs:
     asked: str | None = None
     chosen: str | None = None
     flat: tuple[ir.Value, ...] = ()
+    lists: tuple[ir.Value, ...] = ()
     _seen: dict[ir.Value, Floats] = field(default_factory=dict)
 
     @property
@@ -99,11 +101,11 @@ class Outputs:
         return first, second
 
     def seen(self, value: ir.Value) -> Floats:
-        """The values of one of them on the probe images, [images,a,b]; no image if too few results are finite."""
+        """The values of one of them on the probe images, [images,a,b] or [images,a]; no image if too few results are finite."""
         if value not in self._seen:
-            probes = Probes(self.clean, [value])
+            probes, sizes = Probes(self.clean, [value]), self.clean.shapes.two[str(value.name)][1:]
             values = probes.of(value) if probes.enough else np.zeros((0, 0))
-            self._seen[value] = values.reshape(-1, *self.shape(value))
+            self._seen[value] = values.reshape(-1, *(sizes if len(sizes) == 1 else self.shape(value)))
         return self._seen[value]
 
 
