@@ -25,6 +25,7 @@ from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
 from ..passes.quantisers import foreign_quantisers, to_standard_quantisers
+from ..passes.rewriting import attribute_of
 from ..passes.stated_zeros import state_zero_points
 from ..passes.unsaturated import without_saturation
 from ..request import Request
@@ -38,6 +39,12 @@ steps of 8 bits. It is used only if the operators can't be compared one by one."
 _NOT_COMPARED = (
     "ONNX Runtime does not compute {operators} on a processor: they are written as standard operators by their definition, and "
     "this was not compared with a run of the file"
+)
+
+_WHOLE_KERNEL = (
+    "QLinearAveragePool gives {tensor!r}, with ceil_mode and count_include_pad: ONNX Runtime divides windows that reach beyond the "
+    "padding by their whole size there, and in AveragePool by the positions inside; quantise in QDQ form (QuantFormat.QDQ), or "
+    "leave AveragePool in floats (nodes_to_exclude)"
 )
 
 _CODED = (
@@ -215,6 +222,12 @@ def _compare(floats: InQdq, images: list[NDArray[Any]], further: Further) -> Non
             codes = values[own].dtype in (np.uint8, np.int8)
             allowed = 1.0 if codes else 1e-4 * max(float(np.abs(want).max()), 1.0)
             if want.shape != got.shape or not np.abs(want - got).max() <= allowed:  # NaN is greater than no bound
-                raise VerificationError(
-                    f"the operator that gives {own!r} computes something else than its standard form; please report it"
-                )
+                raise VerificationError(_says_otherwise(floats.beside, own))
+
+
+def _says_otherwise(model: onnx.ModelProto, own: str) -> str:
+    """Why there is no standard form of the operator that gives a tensor."""
+    node = next(node for node in model.graph.node if own in node.output)
+    if node.op_type == "QLinearAveragePool" and attribute_of(node, "ceil_mode", 0):
+        return _WHOLE_KERNEL.format(tensor=own)
+    return f"the operator that gives {own!r} computes something else than its standard form; please report it"

@@ -266,6 +266,32 @@ def test_an_operator_that_computes_something_else(monkeypatch: pytest.MonkeyPatc
         network.reference(IMAGES)
 
 
+@pytest.mark.parametrize(("ceil", "stride"), [(1, 2), (1, 4), (0, 2)])
+def test_averages_in_ceil_mode(ceil: int, stride: int) -> None:
+    """ONNX Runtime's operator divides windows that reach beyond the padding by another number than AveragePool."""
+    b = o.Build(17)
+    x = pool(
+        b,
+        "QLinearAveragePool",
+        0,
+        kernel_shape=[4, 4],
+        strides=[stride] * 2,
+        pads=[1] * 4,
+        ceil_mode=ceil,
+        count_include_pad=1,
+    )
+    x = b("DequantizeLinear", x, *scale(b, 0.02, 90), out="scores")
+    network = in_standard_form(b.model(x, imports=[MICROSOFT]), "ONNX")
+    assert network.reference is not None
+    if ceil and stride == 4:  # (16 + 2 - 4) / 4 is no whole number
+        with pytest.raises(
+            VerificationError, match=r"QLinearAveragePool gives .*ceil_mode.*; quantise in QDQ form \(QuantFormat.QDQ\)"
+        ):
+            network.reference(IMAGES)
+    else:
+        network.reference(IMAGES)
+
+
 def test_a_file_that_onnxruntime_cannot_open() -> None:
     """quantize_static writes such files for some vision transformers: one tensor as codes of two types. The source is at fault."""
     model = model_of("QLinearSigmoid")
