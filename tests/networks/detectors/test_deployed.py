@@ -147,20 +147,26 @@ def test_boxes_scores_and_classes(make: Any, tmp_path: Path) -> None:
 
 
 def test_the_score_of_a_row_is_explained(tmp_path: Path) -> None:
-    """HiResCAM of the best row: the gradient of its score times the activation, by autograd on the live network."""
+    """LayerCAM of the two best boxes: the gradient of its score by autograd on the live network, relu(g) * A."""
     torch.manual_seed(3)
     network = RtDetr()
     done = exported(saved(network, tmp_path), roles=("gradient",))
     x = torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(2))
     kept: list[torch.Tensor] = []
     network.body.coarse.register_forward_hook(lambda _m, _i, out: kept.append(out))
-    score = network(x, *network.sizes)[2][0, 0]
-    [gradient] = torch.autograd.grad(score, kept)
-    terms = (gradient * kept[0]).detach().numpy()
-    for backend in BACKENDS:
-        got = Explainer(done.path, backend, detections=ALL).explain(x.numpy(), "hires-cam")
-        np.testing.assert_allclose(got.raw, np.maximum(terms.sum(1), 0), atol=1e-4 * np.abs(terms).max())
-        assert got.raw.any()
+    scores = network(x, *network.sizes)[2][0]
+    explainers = [Explainer(done.path, backend, detections=ALL) for backend in BACKENDS]
+    lit = 0
+    for number in range(2):
+        row = explainers[0].explain(x.numpy(), "layer-cam", f"box {number}").rows[0][0]
+        [gradient] = torch.autograd.grad(scores[row], kept, retain_graph=True)
+        terms = (gradient.relu() * kept[0]).detach().numpy()
+        for explainer in explainers:
+            got = explainer.explain(x.numpy(), "layer-cam", f"box {number}")
+            assert got.rows[0] == (row,)
+            np.testing.assert_allclose(got.raw, np.maximum(terms.sum(1), 0), atol=1e-4 * np.abs(terms).max())
+            lit += bool(got.raw.any())
+    assert lit
 
 
 def test_a_size_that_the_user_gives(tmp_path: Path) -> None:
