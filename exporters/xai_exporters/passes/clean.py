@@ -23,6 +23,7 @@ from .antialiased import write_antialiased
 from .bounded import require_bounded
 from .bounded_choices import bound_choices
 from .clipped_pooling import clip_channel_windows, clip_poolings
+from .coded_softmax import separate_softmaxes
 from .control_flow import resolve_control_flow
 from .counted_gather import reduce_counted_gathers
 from .decompose import decompose
@@ -195,7 +196,7 @@ def _clean(
         return _clean(proto, input_shape, " ".join(str(error).split())[:300], asked)
     shapes = _reduced(model, shapes)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
-    if separate_zero_padding(model):
+    if any([separate_zero_padding(model), separate_softmaxes(model)]):
         shapes = measure(model)
     # shape arithmetic leaves this one Shape node at most
     batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
