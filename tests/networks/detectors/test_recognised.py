@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
 from xai_exporters.cut.detector_layers import detector_layers
+from xai_exporters.cut.scores.detectors import boxes_scores
 from xai_exporters.cut.scores.detectors.detector import Names, Outputs, decoders
 from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.cut.scores.rows import find_detector, write_rows
@@ -192,9 +195,13 @@ def test_names_decide(names: int, layout: str) -> None:
     ],
 )
 def test_tensorflow_gives_the_top_first(
-    made: Callable[[str], Made], name: str, producer: str, reader: str, swapped: bool
+    made: Callable[[str], Made], name: str, producer: str, reader: str, swapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same file with its boxes as top, left, bottom, right has the same rows, if its name or its writer tells."""
+    """The same file with its boxes as top, left, bottom, right has the same rows, if its name or its writer tells.
+
+    Its cells would tell, too: they are hidden.
+    """
+    monkeypatch.setattr(boxes_scores, "find_grids", lambda *_: ())
     rows = []
     for other in (False, True):
         model = onnx.load(made("boxes-scores").source)
@@ -212,3 +219,39 @@ def test_tensorflow_gives_the_top_first(
         rows.append(own)
     corners = rows[0][:, nets.CLASSES :]
     np.testing.assert_array_equal(rows[1][:, nets.CLASSES :], corners if swapped else corners[:, [1, 0, 3, 2]])
+
+
+class Ordered(nets.Ssd):
+    """Corners, the top first or the left side, in pixels or fractions, of files whose names and writer tell nothing."""
+
+    def __init__(self, top: bool, pixels: bool) -> None:
+        super().__init__()
+        self.order, self.pixels = [1, 0, 3, 2] if top else [0, 1, 2, 3], pixels
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """See `Heads`."""
+        scores, boxes = self.corners(x)
+        boxes = boxes * torch.tensor([nets.SIZE[1], nets.SIZE[0]] * 2)[:, None] if self.pixels else boxes
+        return scores.transpose(1, 2).sigmoid(), boxes[:, self.order].transpose(1, 2)
+
+
+@pytest.mark.parametrize(("top", "pixels"), list(itertools.product((True, False), (True, False))))
+def test_cells_tell_which_side_comes_first(top: bool, pixels: bool) -> None:
+    """The top was read as the left side, and the export said that it guesses: a box moves down as its cell does."""
+    network = Ordered(top, pixels)
+    graph = graph_of(network)
+    detector = find_detector(graph, "auto")
+    assert detector is not None
+    assert (detector.rows.form, detector.note) == ("corners", None)
+    value, _ = write_rows(graph, detector)
+    image = str(graph.graph.inputs[0].name)
+    x = torch.rand(1, 3, *nets.SIZE, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        want = network.corners(x)[1]
+    want = want * torch.tensor([nets.SIZE[1], nets.SIZE[0]] * 2)[:, None] if pixels else want
+    proto = ir.to_proto(graph.model)
+    del proto.graph.output[:]
+    proto.graph.output.append(onnx.ValueInfoProto(name=str(value.name)))
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    [rows] = session.run(None, {image: x.numpy()})
+    np.testing.assert_allclose(rows[:, nets.CLASSES :], want, rtol=1e-3, atol=1e-3)

@@ -22,7 +22,7 @@ from ....graph.stated_boxes import stated_background
 from ..grids import find_grids
 from .beside import Columns, are_labels, says_nothing, scores_among
 from .detector import Detector, Floats, Outputs, decoders, is_fraction
-from .forms import form_of, form_of_cells, top_first
+from .forms import form_of, form_of_cells, top_first, top_first_of_cells
 from .reading import before, entries_first
 
 
@@ -201,20 +201,18 @@ class Pair:
         if form is None:
             return None
         unit: Literal["pixels", "fractions"] = "fractions" if is_fraction(boxes[..., :2]) else "pixels"
-        told = None
+        grids, size = find_grids(given.clean, self.scores, self.scores_axis), given.size if unit == "pixels" else (1, 1)
+        told, swapped = None, False
         if form == "centre":  # so are distances to the sides, and corners that are clipped to the image
-            grids = find_grids(given.clean, self.scores, self.scores_axis)
-            told = form_of_cells(boxes, grids, given.size if unit == "pixels" else (1, 1))
+            told = form_of_cells(boxes, grids, size)
             if told == "neither":
                 self._refuse(given)
                 return None
             form = told or form
-
-        swapped = (
-            form == "corners"
-            and told is None
-            and top_first(str(self.boxes.name), given.clean.model, unit == "fractions")
-        )
+        elif (order_told := top_first_of_cells(boxes, grids, size)) is not None:
+            told, swapped = form, order_told
+        if form == "corners" and told is None:
+            swapped = top_first(str(self.boxes.name), given.clean.model, unit == "fractions")
 
         def pieces(op: Ops) -> Sequence[ir.Value]:
             boxes = op.Squeeze(self.boxes, [2]) if self.boxes in given.flat else self.boxes

@@ -95,11 +95,21 @@ def form_of_cells(
     return "corners" if second >= slopes[:2].mean() / 2 else "centre"
 
 
+def top_first_of_cells(boxes: Floats, grids: Sequence[Grid], size: tuple[float, float]) -> bool | None:
+    """Whether corners are top, left, bottom, right: their numbers move as their cells do, see `form_of_cells`.
+
+    Returns:
+        None if nothing tells.
+    """
+    fits = [form_of_cells(own, grids, size) == "corners" for own in (boxes, boxes[..., [1, 0, 3, 2]])]
+    return fits[1] if fits[0] != fits[1] else None
+
+
 def top_first(name: str, model: ir.Model, fractions: bool) -> bool:
     """Whether corners are top, left, bottom, right, as TensorFlow's detectors give them, and not left, top, right, bottom.
 
-    Nothing in the numbers tells. The name does, if TensorFlow's Object Detection API gave it; and that the file comes from
-    TensorFlow, if they are fractions, which that API gives and Keras' networks do not.
+    Without cells (`top_first_of_cells`) nothing in the numbers tells. The name does, if TensorFlow's Object Detection API gave it;
+    and that the file comes from TensorFlow, if they are fractions, which that API gives and Keras' networks do not.
     """
     if name.startswith(_TFLITE):
         return model.producer_name != TRANSLATED
