@@ -214,6 +214,9 @@ def test_tensorflow_gives_the_top_first(
         cleaned = clean(model, None)
         detector = find_detector(cleaned, "boxes-scores")
         assert detector is not None
+        said = "top, left, bottom, right" if other and swapped else "left, top, right, bottom"
+        assert detector.note is not None
+        assert f"are read as {said}, in fractions: nothing in their" in detector.note
         value, _ = write_rows(cleaned, detector)
         [own] = evaluate(cleaned.model, [str(value.name)], 1).values()
         rows.append(own)
@@ -255,3 +258,31 @@ def test_cells_tell_which_side_comes_first(top: bool, pixels: bool) -> None:
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     [rows] = session.run(None, {image: x.numpy()})
     np.testing.assert_allclose(rows[:, nets.CLASSES :], want, rtol=1e-3, atol=1e-3)
+
+
+class OrderedLevels(Ordered):
+    """Two outputs for each level."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """See `Heads`."""
+        scores, boxes = super().forward(x)
+        return boxes[:, :96], scores[:, :96], boxes[:, 96:], scores[:, 96:]
+
+
+@pytest.mark.parametrize("top", [True, False])
+def test_levels_have_one_order(top: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fine level tells the order of the coarse one, too, whose cells tell nothing (a level may have a single one)."""
+    network = OrderedLevels(top, pixels=True)
+    graph = graph_of(network)
+    own = boxes_scores.find_grids
+    few = {value for value in graph.graph.outputs if graph.shapes.two[str(value.name)][1] == 24}
+    monkeypatch.setattr(boxes_scores, "find_grids", lambda g, v, *more: () if v in few else own(g, v, *more))
+    detector = find_detector(graph, "auto")
+    assert detector is not None
+    assert detector.count == 120
+    value, _ = write_rows(graph, detector)
+    [rows] = evaluate(graph.model, [str(value.name)], 1).values()
+    left, above, right, below = rows[0, nets.CLASSES :, 96:]
+    cells = nets.grid()[0].numpy()[:, 96:]
+    for numbers, moving, still in ((left, 0, 1), (right, 0, 1), (above, 1, 0), (below, 1, 0)):
+        assert np.corrcoef(numbers, cells[moving])[0, 1] > 0.9 > np.corrcoef(numbers, cells[still])[0, 1]

@@ -209,7 +209,7 @@ class Pair:
                 self._refuse(given)
                 return None
             form = told or form
-        elif (order_told := top_first_of_cells(boxes, grids, size)) is not None:
+        elif (order_told := _top_first(given, self)) is not None:
             told, swapped = form, order_told
         if form == "corners" and told is None:
             swapped = top_first(str(self.boxes.name), given.clean.model, unit == "fractions")
@@ -241,6 +241,19 @@ class Pair:
                 "they are no boxes (distances to the sides, or offsets). Export the detector with decoded boxes, or explain the "
                 "scores alone with --output"
             )
+
+
+def _top_first(given: Outputs, own: Pair) -> bool | None:
+    """What the cells of a pair tell, see `top_first_of_cells`; if it has too few, those of another level."""
+    for pair in (own, *pairs(given)):
+        boxes = np.moveaxis(given.seen(pair.boxes), pair.boxes_axis, 2)
+        if pair.classes != own.classes or not boxes.size:
+            continue
+        size = (1, 1) if is_fraction(boxes[..., :2]) else given.size
+        order = top_first_of_cells(boxes, find_grids(given.clean, pair.scores, pair.scores_axis), size)
+        if order is not None:
+            return order
+    return None
 
 
 def pairs(given: Outputs) -> Iterator[Pair]:
