@@ -16,6 +16,7 @@ from torch import nn
 from xai_exporters.cut.detector_layers import detector_layers
 from xai_exporters.cut.scores.detectors import boxes_scores
 from xai_exporters.cut.scores.detectors.detector import Names, Outputs, decoders
+from xai_exporters.cut.scores.grids import find_grids
 from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.cut.scores.rows import find_detector, write_rows
 from xai_exporters.errors import GraphError, RequestError
@@ -274,7 +275,7 @@ def test_levels_have_one_order(top: bool, monkeypatch: pytest.MonkeyPatch) -> No
     """The fine level tells the order of the coarse one, too, whose cells tell nothing (a level may have a single one)."""
     network = OrderedLevels(top, pixels=True)
     graph = graph_of(network)
-    own = boxes_scores.find_grids
+    own = find_grids
     few = {value for value in graph.graph.outputs if graph.shapes.two[str(value.name)][1] == 24}
     monkeypatch.setattr(boxes_scores, "find_grids", lambda g, v, *more: () if v in few else own(g, v, *more))
     detector = find_detector(graph, "auto")
