@@ -13,6 +13,7 @@ from xai_exporters import Request, export
 from xai_exporters.config import load_config
 from xai_exporters.deliver.web import write_site
 
+from tests.support.saturation import saturates
 from xai_deploy import Explainer, read_image
 from xai_deploy.format.bundle import Bundle
 
@@ -41,6 +42,9 @@ def rounded(source: Path, result: Path) -> None:
     onnx.save(model, result)
 
 
+@pytest.mark.skipif(
+    saturates(), reason="programs get other numbers on this processor (no VNNI): the fused graph is refused"
+)
 def test_the_page_keeps_float_weights(
     browser: Browser, runtime: dict[str, bytes], root: Path, sample: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from xai_deploy.format.bundle import GRADIENT, PREDICTED, RELEVANCE, SEED, TARGE
 
 from .. import nets
 from .. import onnx_nets as o
-from ..checks import RUNNERS, Array, Runner, close, onnxruntime
+from ..checks import RUNNERS, Array, Runner, close, onnxruntime, reference
 from ..running import export_onnx
 
 IMAGES = np.random.default_rng(3).standard_normal((3, *nets.SHAPE)).astype(np.float32)
@@ -116,7 +116,7 @@ def test_the_integers_stay(bundle: Bundle) -> None:
     kinds = [node.op_type for graph in graphs for node in graph.node]
     assert (kinds.count("ConvInteger"), kinds.count("MatMulInteger"), kinds.count("Conv")) == (2, 1, 0)
     for image in IMAGES[:, None]:
-        want = onnxruntime(network().SerializeToString(), {"image": image})["scores"]
+        want = reference(network(), {"image": image})["scores"]
         for run in RUNNERS:
             close(run(bundle.graph("tail"), run(bundle.graph("head"), {"image": image}))["logits"], want, 1e-6)
 
@@ -205,7 +205,7 @@ def test_integers_without_scales(tmp_path: Path) -> None:
     for run in RUNNERS:
         activation = run(bundle.graph("head"), {"image": IMAGES[:1]})["activation"]
         got = run_role(run, bundle, "gradient", IMAGES[:1], 0)
-        close(got["logits"], onnxruntime(model.SerializeToString(), {"image": IMAGES[:1]})["scores"])
+        close(got["logits"], reference(model, {"image": IMAGES[:1]})["scores"])
         weights = onnx.numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == w))[:, 0].astype(
             float
         )
