@@ -18,7 +18,7 @@ from xai_exporters.sources import TrainedNetwork
 
 from ...exporters.running import both_ways
 from . import nets
-from .test_forms import as_corners, check_best, check_first, exported
+from .test_forms import SIDES, as_corners, check_best, check_first, exported
 
 Order = Literal["last", "each", "logits"]
 
@@ -183,6 +183,39 @@ def test_other_numbers_beside_an_objectness(others: int, before: bool, levels: b
     assert rows is not None
     assert (rows.decoder, rows.classes, rows.objectness) == ("yolov5", nets.CLASSES, True)
     assert any(f"of 3 classes; {others} other numbers of each row" in note for note in done.notes)
+    with torch.no_grad():
+        want = network.rows(x)
+    check_first(done, x, want[:, : nets.CLASSES], as_corners(want[:, nets.CLASSES :]))
+
+
+class Fractions(nets.YoloV5):
+    """YOLOv5 as its TFLite files give it: fractions of the image's sides.
+
+    Args:
+        corners: As some exports do.
+    """
+
+    def __init__(self, corners: bool) -> None:
+        super().__init__()
+        self.corners = corners
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Heads`."""
+        rows = super().forward(x)
+        boxes = rows[..., :4].transpose(1, 2)
+        boxes = (as_corners(boxes) if self.corners else boxes) / SIDES
+        return torch.cat([boxes.transpose(1, 2), rows[..., 4:]], 2)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_fractions(corners: bool, tmp_path: Path) -> None:
+    """They were refused."""
+    torch.manual_seed(3)
+    network = Fractions(corners)
+    done, x = exported(network, tmp_path)
+    rows = done.manifest.scores.rows
+    assert rows is not None
+    assert (rows.decoder, rows.classes, rows.unit) == ("yolov5", nets.CLASSES, "fractions")
     with torch.no_grad():
         want = network.rows(x)
     check_first(done, x, want[:, : nets.CLASSES], as_corners(want[:, nets.CLASSES :]))

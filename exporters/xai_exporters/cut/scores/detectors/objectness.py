@@ -73,9 +73,12 @@ def may_hold_objectness(given: Outputs, output: ir.Value) -> bool:
     return told_objectness(given, output) != "no"
 
 
-def form_of_rows(given: Outputs, output: ir.Value) -> Literal["corners", "centre", "neither"] | None:
-    """The form of the boxes in pixels with which rows [N,rows,E] begin, see `form_of_cells`."""
-    return form_of_cells(given.seen(output)[..., :4], find_grids(given.clean, output, 2, 4), given.size)
+def form_of_rows(
+    given: Outputs, output: ir.Value, fractions: bool = False
+) -> Literal["corners", "centre", "neither"] | None:
+    """The form of the boxes with which rows [N,rows,E] begin, in pixels or fractions; see `form_of_cells`."""
+    size = (1, 1) if fractions else given.size
+    return form_of_cells(given.seen(output)[..., :4], find_grids(given.clean, output, 2, 4), size)
 
 
 def of_objectness(
@@ -85,6 +88,7 @@ def of_objectness(
     box: Callable[[Ops], ir.Value],
     form: Literal["corners", "centre"] = "centre",
     classes: range | None = None,
+    unit: Literal["pixels", "fractions"] = "pixels",
 ) -> Detector:
     """A detector whose rows hold four coordinates, an objectness and probabilities.
 
@@ -95,6 +99,7 @@ def of_objectness(
         box: Writes the coordinates.
         form: What these are.
         classes: The entries that hold the probabilities; None: all after the objectness.
+        unit: That of the coordinates.
     """
     count, size = given.shape(output)
     own = range(5, size) if classes is None else classes
@@ -104,7 +109,7 @@ def of_objectness(
         objectness = entries(op, output, 2, 4, 5)
         return op.Mul(entries(op, output, 2, own.start, own.stop), objectness), box(op), objectness
 
-    rows = Rows(name, len(own), form, "pixels", objectness=True)
+    rows = Rows(name, len(own), form, unit, objectness=True)
     said = f"{len(own)} classes" if len(own) > 1 else "one class"
     note = (
         f"The rows of {output.name!r} are read as a box, an objectness and the probabilities of {said}; {others} other numbers of "

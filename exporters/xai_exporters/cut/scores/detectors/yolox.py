@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ....graph.emit import Ops
 from ....graph.layouts import sides
-from .detector import Detector, Floats, Outputs, decoders
+from .detector import Detector, Floats, Outputs, decoders, is_fraction
 from .objectness import form_of_rows, has_objectness, may_hold_objectness, of_objectness
 from .reading import entries
 
@@ -29,7 +29,10 @@ def yolox(given: Outputs) -> Detector | None:
         if not has_objectness(values) or (values[..., 2:4] >= 0).all() or not fitting:
             continue
         # boxes lie where their cells do: they are decoded. Offsets are none of YOLOv8's boxes, however the scores are put together
-        form, named = form_of_rows(given, output), given.names.count == given.shape(output)[1] - 4
+        form, named = (
+            form_of_rows(given, output, is_fraction(values[..., :2])),
+            given.names.count == given.shape(output)[1] - 4,
+        )
         if form in ("corners", "centre") or named or (form is None and not may_hold_objectness(given, output)):
             continue
         cells, strides = fitting[0]
