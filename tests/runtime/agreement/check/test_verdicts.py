@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 
 from xai_deploy import Explainer, read_image
@@ -19,7 +20,7 @@ from xai_deploy.cli.check import main
 from xai_deploy.format.bundle import Bundle, Preprocess
 
 from ... import small, tiny
-from .running import Capture, figures, record
+from .running import Capture, bad, figures, record
 
 
 def test_the_same_network_agrees_with_itself(here: Path, capsys: Capture) -> None:
@@ -170,8 +171,12 @@ def test_one_network_on_two_runtimes(here: Path) -> None:
     assert all(figure["value"] > 0.99 for name, figure in found.items() if "correlation" in name)
 
 
-def test_one_network_in_two_precisions(here: Path) -> None:
-    """bf16 has eight bits: near, and not the same."""
+def test_one_network_in_two_precisions(here: Path, capsys: Capture) -> None:
+    """bf16 has eight bits: near, and not the same. A CPU without it says so."""
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        line = bad(["net.xai", "net.xai", "photos", "-b", "openvino", "--precision", "bf16"], capsys)
+        assert line == "OpenVINO on CPU computes in f32 instead of 'bf16'; give a precision that the device has"
+        return
     found = figures("net.xai", "net.xai", "photos", "-b", "openvino", "--precision", "bf16")
     report = json.loads(Path("report.json").read_text())
     assert report["deployed"]["runtime"] == "openvino on cpu, bf16"
