@@ -63,7 +63,6 @@ INPUTS, OUTPUTS, AS_READ = "inputs.npz", "outputs.npz", "as_read.npz"
 ROUNDINGS = "roundings.onnx"
 ROUNDINGS_IN, ROUNDINGS_OUT, ROUNDINGS_STEP = "roundings_in.npz", "roundings_out.npz", "roundings_step.npz"
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h: the signal that a process gets when its parent ends
-_LONGEST = 1 << 20  # characters of a text in rt_info
 _CHANNELS_LAST = ("tf", "tflite")  # readers of frameworks whose images are NHWC
 _LOST = re.compile(r"([A-Z][A-Za-z]*_)?\d+")
 
@@ -147,6 +146,7 @@ def _read(frontend: str, file: str, weights: str) -> Any:
             model = reader.convert(reader.load(file))
         else:
             model = ov.Core().read_model(*((file, weights) if weights else (file,)))
+        names.make_readable(model)
         detection_output.give_what_is_chosen_from(model)
         suppression.add_what_is_chosen_from(model)
     except Exception as error:  # OpenVINO's types of errors are not documented
@@ -250,15 +250,9 @@ _PLAIN_STEPS = ("Add", "Convert", "Divide", "Interpolate", "Multiply", "Pad", "S
 
 
 def _said(model: Any) -> dict[str, Any]:
-    """`model_info` of rt_info: what OpenVINO's converters and Model API note."""
-    info: dict[str, str] = {}
-    for key in model_info.KEYS:
-        if model.has_rt_info(["model_info", key]):
-            text = str(model.get_rt_info(["model_info", key]).astype(str))
-            if len(text) <= _LONGEST:
-                info[key] = text
+    """What the parent has to know of the model."""
     return {
-        "model_info": info,
+        "model_info": model_info.texts(model),
         "quantised": _quantised(model),
         "drops": rounding.drops(model),
         "halves": _halves(model),

@@ -29,6 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from xai_deploy.format.image_input import BORDER
 
@@ -37,13 +38,14 @@ from ..first_steps import ORDER, FirstSteps, stated_by
 from ..source_file import TrainedNetwork
 from ..stated import Stated
 
-KEYS = (
+_KEYS = (
     "labels", "mean_values", "scale_values", "reverse_input_channels", "resize_type", "interpolation_mode", "intensity_mode",
     "intensity_max_value", "input_dtype", "embedded_processing", "layout", "otx_version",
     "multilabel", "hierarchical", "path_to_labels", "model_type", "pad_value",
 )  # fmt: skip
 _NUMBERS = ("mean_values", "scale_values", "reverse_input_channels", "intensity_mode")
 _MOST = 100_000  # labels
+_LONGEST = 1 << 20  # characters of a text
 _LONGEST_LABEL = 1000  # characters
 _LEAST_SCALE = 1e-4  # below, pixels of 8 bits become too large for float16, and soon for float32
 _LARGEST_NUMBER = 1e6  # above, they become all alike
@@ -53,6 +55,27 @@ _WHERE = "the IR's model_info"
 _INTERPOLATIONS = {"LINEAR": "bilinear", "CUBIC": "bicubic", "NEAREST": "nearest"}
 _INTERPOLATION = "its interpolation_mode {!r} is not known, bilinear is assumed, --interpolation sets it"
 _OWN = "ultralytics crops the middle of the image, Model API would stretch it"
+
+
+def texts(model: Any) -> dict[str, str]:
+    """The texts of a model's `model_info` by their keys, without those that are too long.
+
+    Args:
+        model: An `openvino.Model`.
+
+    Raises:
+        SourceError: One is not UTF-8.
+    """
+    info: dict[str, str] = {}
+    for key in _KEYS:
+        if model.has_rt_info(["model_info", key]):
+            try:
+                text = str(model.get_rt_info(["model_info", key]).astype(str))
+            except UnicodeDecodeError:
+                raise SourceError(f"model_info/{key} in its rt_info is not UTF-8; save the .xml as UTF-8") from None
+            if len(text) <= _LONGEST:
+                info[key] = text
+    return info
 
 
 def read(info: Mapping[str, str], network: TrainedNetwork, first: FirstSteps) -> TrainedNetwork:

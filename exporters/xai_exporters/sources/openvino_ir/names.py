@@ -1,4 +1,4 @@
-"""The names of nodes that OpenVINO's readers lose.
+"""The names of nodes that OpenVINO's readers lose, and those that are not UTF-8.
 
 The readers for TFLite and TensorFlow turn NHWC into NCHW: a node and the Transpose after it exchange their names, and most of these
 Transposes vanish. They stay before the model's outputs. So the file is read a second time, with every tensor as an output, and the
@@ -21,6 +21,30 @@ _MOVING = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Convert")
 """They change nothing but the layout of weights, in which both models may differ."""
 _CHUNK = 1 << 20  # elements
 _UNNAMED = ("Constant", "Parameter", "Result")
+
+
+def make_readable(model: Any) -> None:
+    """Replace names that are not UTF-8, which Python can't read: a node gets its type and its place, a tensor none of its own.
+
+    Args:
+        model: An `openvino.Model`; the graphs inside its nodes are changed too.
+    """
+    for place, node in enumerate(model.get_ordered_ops()):
+        kind = node.get_type_name()
+        try:
+            node.get_friendly_name()
+        except UnicodeDecodeError:
+            node.set_friendly_name(f"{kind}_{place}")
+        for port in node.outputs():
+            try:
+                port.get_names()
+            except UnicodeDecodeError:
+                port.get_tensor().set_names(set())
+        if kind == "If":
+            make_readable(node.get_function(0))
+            make_readable(node.get_function(1))
+        elif kind in ("Loop", "TensorIterator"):
+            make_readable(node.get_function() if kind == "Loop" else node.get_body())
 
 
 def of_tensors(model: Any, names: Mapping[str, str]) -> dict[str, str]:

@@ -63,6 +63,8 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
     """
     if "bad_alloc" in str(error):
         raise MemoryError
+    if isinstance(error, UnicodeDecodeError):
+        return "it holds a text that is not UTF-8: a name or an attribute; write the file again with names in UTF-8"
     unknown = _UNKNOWN.search(str(error))
     if unknown is not None:
         place = unknown["place"]
