@@ -38,7 +38,7 @@ from ...graph.stated_boxes import state_background
 from ..tflite import custom
 from ..tflite.model import TFLite
 from ..tflite.readable import readable
-from . import binding, detection_output, dilated, model_info, names, rounding, suppression, tensors
+from . import binding, compressed, detection_output, dilated, model_info, names, rounding, suppression, tensors
 from .constants import Constants
 from .suppression import BACKGROUND, LEFT_OUT
 from .translate import translate
@@ -321,9 +321,13 @@ def _run(model: Any, folder: Path) -> None:
             model.reshape([1, *values[0][1].shape[1:]])
         elif _resizes_pixels(model) and model.is_dynamic() and len(model.inputs) == 1:
             model.reshape([1, *values[0][1].shape[1:]])
-        _save(_in_any_size(model, values), folder / OUTPUTS)
+        results = _in_any_size(model, values)
+        plain = _in_any_size(compressed.written_out(model), values) if compressed.has_weights(model) else results
     except Exception as error:
         raise SourceError(f"OpenVINO can't run it ({reason(error)})") from None
+    if not _quantised(model):  # a rounding of other sums is a step apart
+        compressed.require_same(results, plain)
+    _save(results, folder / OUTPUTS)
 
 
 def _in_any_size(model: Any, values: Inputs) -> list[np.ndarray[Any, Any]]:

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
-from xai_exporters.errors import GraphError
+from xai_exporters import Request
+from xai_exporters.errors import GraphError, SourceError
 from xai_exporters.graph.reading import STRAIGHT
+from xai_exporters.sources import load_source
 from xai_exporters.sources.openvino_ir.quantised import _where_unequal
 from xai_exporters.sources.openvino_ir.translate import translate
 
@@ -202,3 +205,37 @@ def test_one_of_several_outputs_is_constant_first(tmp_path: Path) -> None:
 def test_numbers_that_overflow_alike(got: list[float], want: list[float], near: bool) -> None:
     """Without its rounding, a detector's exp may overflow in both runs; that was told as a difference."""
     assert (_where_unequal(np.array(got), np.array(want)) <= 0.1) == near
+
+
+def grouped_codes(folder: Path, group: int) -> tuple[Path, Any]:
+    """scores = W mean(x) with weights of 4 bits, `group` columns with one scale: (codes - zero) scale; the IR and W."""
+    random = np.random.default_rng(4)
+    codes, zero = random.integers(0, 16, (8, 2, group)), random.integers(0, 16, (8, 2, 1))
+    scales = random.uniform(0.01, 0.03, (8, 2, 1)).astype(np.float16)
+    x = o.parameter([1, 2 * group, 5, 7], np.float32, name="x")
+    given = [o.convert(o.constant(array, dtype=ov.Type.u4), "f16") for array in (codes, zero)]
+    weights = o.reshape(o.multiply(o.subtract(*given), o.constant(scales)), c(np.array([8, -1])), False)
+    scores = o.matmul(o.reduce_mean(x, c(np.array([2, 3])), False), o.convert(weights, "f32"), False, True)
+    ov.save_model(ov.Model([scores], [x], "net"), folder / "net.xml", compress_to_fp16=False)
+    return folder / "net.xml", ((codes - zero) * scales.astype(np.float64)).reshape(8, -1)
+
+
+@pytest.mark.parametrize("group", [24, 32, 40, 48, 56, 64, 96])
+def test_weights_that_openvino_takes_wrongly(group: int, tmp_path: Path) -> None:
+    """Where its own result is not the formula's, its kernel is blamed; the translation is right everywhere."""
+    path, matrix = grouped_codes(tmp_path, group)
+    x = np.random.default_rng(5).random((1, 2 * group, 5, 7)).astype(np.float32)
+    want = x.astype(np.float64).mean((2, 3)) @ matrix.T
+    options = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    [got] = ov.Core().compile_model(path, "CPU", options)(x).values()
+    network = load_source(Request(path))
+    assert network.reference is not None
+    if np.abs(got - want).max() > 0.01 * np.abs(want).max():
+        with pytest.raises(SourceError, match=r"net\.xml: OpenVINO computes it wrongly: .* groups of 32, 64 or 128"):
+            network.reference(x)
+    else:
+        [reference] = network.reference(x).values()
+        np.testing.assert_allclose(reference, want, rtol=0, atol=2e-3 * np.abs(want).max())
+    translated = ort.InferenceSession(network.proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    [ours] = translated.run(None, {translated.get_inputs()[0].name: x})
+    np.testing.assert_allclose(ours, want, rtol=0, atol=2e-3 * np.abs(want).max())
