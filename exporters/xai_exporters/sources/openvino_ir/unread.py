@@ -63,8 +63,6 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
     """
     if "bad_alloc" in str(error):
         raise MemoryError
-    if isinstance(error, UnicodeDecodeError):
-        return "it holds a text that is not UTF-8: a name or an attribute; write the file again with names in UTF-8"
     unknown = _UNKNOWN.search(str(error))
     if unknown is not None:
         place = unknown["place"]
@@ -125,6 +123,8 @@ def _compiled(shown: str, kind: str) -> str:
 
 def reason(error: Exception) -> str:
     """OpenVINO's message without its source lines, in one line."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a name or another text in it is not UTF-8"
     lines = [line.strip() for line in str(error).splitlines()]
     kept = [line for line in lines if line and not line.startswith(_NOISE)]
     return " ".join((kept or lines or ["no reason given"])[:3])[:300].rstrip(" .:")
