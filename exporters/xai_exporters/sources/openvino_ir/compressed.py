@@ -6,11 +6,14 @@ network as OpenVINO runs it is then not the one that its file describes.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from xai_deploy.foundation import runtimes
 
 from ...errors import SourceError
 
@@ -35,10 +38,9 @@ def has_weights(model: Any) -> bool:
 
 def written_out(model: Any) -> Any:
     """A copy whose weights are floats, folded by OpenVINO itself."""
-    from openvino.passes import ConstantFolding, Manager
-
-    copy, manager = model.clone(), Manager()
-    manager.register_pass(ConstantFolding())
+    passes = importlib.import_module(f"{runtimes.openvino().__name__}.passes")
+    copy, manager = model.clone(), passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
     manager.run_passes(copy)
     return copy
 
