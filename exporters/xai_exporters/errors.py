@@ -2,7 +2,8 @@
 
 ExportError
 ├── RequestError              an option that does not fit, or does not fit the network
-│   └── PreprocessingError    nobody states how pixels are prepared for a network of floats
+│   ├── PreprocessingError    nobody states how pixels are prepared for a network of floats
+│   └── SeveralOutputsError   nobody names the output that is explained
 ├── SourceError               the source file
 │   ├── UnknownSourceError    not a format that xai-export reads
 │   ├── UntrustedSourceError  reading it would run code from the file
@@ -19,6 +20,8 @@ ExportError
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from xai_deploy.errors import XaiError
 
 
@@ -32,6 +35,23 @@ class RequestError(ExportError):
 
 class PreprocessingError(RequestError):
     """A network takes floats, and nobody states how pixels become them."""
+
+
+class SeveralOutputsError(RequestError):
+    """The network has several outputs, and none was named.
+
+    Args:
+        names: Those that may be named.
+        ranks: The number of dimensions of each output of the network.
+    """
+
+    def __init__(self, names: Iterable[str], ranks: Collection[int]) -> None:
+        parts = [f"the network has several outputs; choose one with --output: {', '.join(names)}"]
+        if 3 in ranks:
+            parts.append("their rows are read as those of no detector, unless --decoder names a layout")
+        if sum(rank >= 4 for rank in ranks) > 1:  # heads of YOLO, RTMDet, FCOS, CenterNet
+            parts.append("if its maps are a detector's, export it with decoded boxes")
+        super().__init__("; ".join(parts))
 
 
 class SourceError(ExportError):

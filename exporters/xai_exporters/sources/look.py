@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import onnx
 
-from ..errors import GraphError, RequestError
+from ..errors import GraphError, RequestError, SeveralOutputsError
 from ..passes.network_inputs import free_inputs
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
@@ -101,7 +101,7 @@ def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:
     Outputs [N,rows,entries] may be those of a detector, which is recognised once the graph is clean.
 
     Raises:
-        RequestError: There are such outputs.
+        SeveralOutputsError: There are such outputs.
         GraphError: There are none, so no choice helps.
     """
     sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in outputs}
@@ -110,12 +110,12 @@ def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:
     # [N,classes], or [N,classes,1,1] and the like, or [N,classes,H,W]; a size that the file leaves open counts as 1
     fitting = [name for name, dims in sizes.items() if sum(size > 1 for size in dims[1:]) <= 1 or len(dims) == 4]
     if fitting:
-        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(fitting)}")
+        raise SeveralOutputsError(fitting, [len(dims) for dims in sizes.values()])
     said = {name: ", ".join(["N", *(str(size or "?") for size in dims[1:])]) for name, dims in sizes.items()}
     shapes = ", ".join(f"{name} [{dims}]" for name, dims in said.items())
     raise GraphError(
         f"none of the network's outputs is one score per class, [N, classes] ({shapes}); export the classifier alone, or a "
-        "detector up to its boxes and scores"
+        "detector with decoded boxes, up to its boxes and scores"
     )
 
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import xai_exporters.pipeline
 from onnx import helper
-from xai_exporters.errors import ExportError, GraphError
+from xai_exporters.errors import ExportError, GraphError, RequestError
 from xai_exporters.pipeline import list_layers
 
 from .. import onnx_nets as o
@@ -113,6 +113,22 @@ def test_rows_of_no_known_layout(tmp_path: Path) -> None:
         ExportError, match=r"choose one with --output: scores, boxes; their rows .* no detector, unless --decoder"
     ):
         export_onnx(tmp_path, b.model(*outputs, ranks=dict.fromkeys(outputs, (o.FLOAT, ("n", 80, 6)))))
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_maps_of_a_detector(shown: bool, tmp_path: Path) -> None:
+    """YOLO's heads, maps at several strides: no decoder reads them, and the line says what to do, before any pass or after."""
+    b = o.Build()
+    x = b.features()
+    outputs = [b("AveragePool", x, kernel_shape=[i, i], strides=[i, i], out=f"p{i}") for i in (1, 2)]
+    rows = [] if shown else [b("Reshape", x, b.weight([0, 6, -1]), out="rows")]
+    ranks = dict.fromkeys(outputs, (o.FLOAT, ("n", 6, "h", "w"))) | dict.fromkeys(rows, (o.FLOAT, ("n", 6, "r")))
+    named = "p1, p2;" if shown else "p1, p2, rows; their rows are read .* a layout;"
+    with pytest.raises(
+        RequestError,
+        match=rf"choose one with --output: {named} if its maps are a detector's, export it with decoded boxes$",
+    ):
+        export_onnx(tmp_path, b.model(*outputs, *rows, ranks=ranks))
 
 
 @pytest.mark.parametrize("further", [False, True])

@@ -25,7 +25,7 @@ import onnx_ir as ir
 
 from xai_deploy.format.bundle import LOGITS, Activation, Explained, Output
 
-from ...errors import GraphError, RequestError
+from ...errors import GraphError, RequestError, SeveralOutputsError
 from ...graph.reading import STRAIGHT, WRITTEN, attribute, numbers_of, signals, written_rounding
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
@@ -166,7 +166,7 @@ def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphErr
         )
     return GraphError(
         f"the output {output.name!r} has shape {_said(clean, value)}; a classifier gives one score per class, "
-        f"[N, classes]: {advice} the classifier alone. A detector is recognised by its outputs, or read as --decoder says: "
+        f"[N, classes]: {advice} the classifier alone. A detector with decoded boxes is recognised, or read as --decoder says: "
         f"{', '.join(decoders)}"
     )
 
@@ -188,9 +188,7 @@ def _of_rows(clean: CleanGraph, detector: Detector) -> Logits:
 def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:
     outputs = {str(v.name): v for v in clean.graph.outputs}
     if name is None and len(outputs) > 1:
-        rows = any(len(clean.shapes.per_image(value.name) or ()) == 2 for value in clean.graph.outputs)
-        layout = "; their rows are read as those of no detector, unless --decoder names a layout" if rows else ""
-        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}{layout}")
+        raise SeveralOutputsError(outputs, [len(clean.shapes.dims(value)) for value in outputs.values()])
     if name is not None and name not in outputs:
         raise RequestError(f"the network has no output or inner tensor {name!r}; it has {', '.join(outputs)}")
     return outputs[name] if name is not None else clean.graph.outputs[0]
