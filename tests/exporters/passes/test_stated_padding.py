@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
+from torch.nn import functional as F
 from xai_exporters.passes.clean import clean
 
 from ..checks import close, onnxruntime, open_vino
@@ -51,3 +53,31 @@ def test_size(name: str) -> None:
     close(onnxruntime(again.SerializeToString(), {"image": IMAGES})["y"], want)
     if op == "MaxPool":  # OpenVINO has no LpPool for a symbolic batch
         close(open_vino(again.SerializeToString(), {"image": IMAGES})["y"], want)
+
+
+COUNTED: dict[str, tuple[int, int, int]] = {
+    f"{k} {s} {p}": (k, s, p) for k, s, p in [(3, 2, 1), (4, 3, 2), (5, 2, 1), (4, 2, 1)]
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize("size", [(7, 8), (8, 9), (10, 7)])
+def test_padding_that_counts_beside_what_ceil_mode_adds(name: str, size: tuple[int, int]) -> None:
+    """torch counts the padding, and not what lies behind it; OpenVINO counted both."""
+    kernel, stride, pad = COUNTED[name]
+    images = np.random.default_rng(1).standard_normal((2, 2, *size)).astype(np.float32)
+    attributes = {
+        "kernel_shape": [kernel] * 2,
+        "strides": [stride] * 2,
+        "pads": [pad] * 4,
+        "ceil_mode": 1,
+        "count_include_pad": 1,
+    }
+    source = pooling("AveragePool", 18, attributes)
+    for dim, n in zip(source.graph.input[0].type.tensor_type.shape.dim[2:], size, strict=True):
+        dim.dim_value = n
+    graph = clean(source, None).graph
+    again = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
+    want = -F.avg_pool2d(torch.from_numpy(images), kernel, stride, pad, ceil_mode=True).numpy()
+    for run in (onnxruntime, open_vino):
+        close(run(again, {"image": images})["y"], want)
