@@ -228,7 +228,7 @@ for _round, _pad in itertools.product(
             x, m[3], [1, 1], [1, 1], [1, 0], m[2], m[0], m[1]
         ).output(0)
         CASES[f"average pool {_key}"] = lambda x, m=_m: o14.avg_pool(x, m[3], [1, 1], [1, 0], m[2], True, m[0], m[1])
-        if _round == "floor":
+        if _round in ("floor", "ceil"):
             CASES[f"average pool of padding {_key}"] = lambda x, m=_m: o14.avg_pool(
                 x, m[3], [1, 1], [1, 0], m[2], False, m[0], m[1]
             )

@@ -25,16 +25,16 @@ def max_pool(op: Ops, layer: Layer) -> ir.Value:
 
 @rule("AvgPool")
 def average_pool(op: Ops, layer: Layer) -> ir.Value:
-    """AveragePool; the padding counts or not."""
+    """AveragePool; the padding counts or not. Where it does, so does what rounding the size up adds, as OpenVINO computes it."""
     strides, kernel, dilations, pads = _window(layer)
     if any(d != 1 for d in dilations):
         raise layer.refuse("an average pooling with dilation, which opset 18 does not have")
     given = pads_of(layer, kernel, strides, dilations)
-    # what is beyond the given padding never counts
     counted = not layer.attr("exclude-pad", layer.attr("exclude_pad", False)) and any(given)
-    if counted and pads != given:
+    if counted and pads != given and "torch" in str(layer.attr("rounding_type", "")).lower():
         raise layer.refuse(
-            "an average pooling that counts its padding and rounds its size up; export it without ceil_mode"
+            "an average pooling that counts its padding and rounds its size up as torch does: OpenVINO divides its last windows by "
+            "their whole size, torch by what they read; export it without ceil_mode"
         )
     return op.AveragePool(layer.x(), kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=int(counted))
 
