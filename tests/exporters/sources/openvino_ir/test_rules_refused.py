@@ -32,7 +32,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "padding that counts": (
         lambda x: o14.avg_pool(x, [2, 2], [1, 1], [1, 0], [3, 3], False, "ceil_torch"),
-        "rounds its size up as torch does, .* export it without ceil_mode"
+        "rounds its size up as torch does: .* export it without ceil_mode"
     ),
     "lrn": (lambda x: o.lrn(x, ints(1), 0.3, 0.75, 1.2, 3), "has the bias 1.2, which OpenVINO's CPU takes for 1"),
     "lrn over positions": (lambda x: o.lrn(x, ints(2, 3), 0.3, 0.75, 1.0, 3), "normalises over positions"),
