@@ -48,15 +48,19 @@ def written_out(model: Any) -> Any:
 def require_same(got: Sequence[NDArray[Any]], want: Sequence[NDArray[Any]]) -> None:
     """Compare what a model gives with what its copy gives.
 
+    Lists of boxes are left out by their length, and whole numbers: what is chosen can change with the last digit of a score.
+
     Raises:
-        SourceError: They differ.
+        SourceError: All outputs of floats differ.
     """
-    for a, b in zip(got, want, strict=True):
-        scale = float(np.abs(b).max(initial=0.0)) or 1.0
-        apart = float(np.abs(a.astype(np.float64) - b).max(initial=0.0)) / scale
-        if not apart <= _APART and np.isfinite(b).all():
-            raise SourceError(
-                f"OpenVINO computes it wrongly: its outputs are {apart:.0%} from those of the same weights written out as floats; "
-                "compress its weights in groups of 32, 64 or 128, or with one scale for each channel, for OpenVINO runs the file "
-                "so wherever it is deployed"
-            )
+    shares = [
+        float(np.abs(a - b).max(initial=0.0)) / (float(np.abs(b).max(initial=0.0)) or 1.0)
+        for a, b in zip(got, want, strict=True)
+        if a.dtype.kind == "f" and a.shape == b.shape and np.isfinite(b).all()
+    ]
+    if shares and not any(share <= _APART for share in shares):
+        raise SourceError(
+            f"OpenVINO computes it wrongly: its outputs are {min(shares):.0%} from those of the same weights written out as "
+            "floats; compress its weights in groups of 32, 64 or 128, or with one scale for each channel, for OpenVINO runs the file "
+            "so wherever it is deployed"
+        )

@@ -14,6 +14,7 @@ from xai_exporters import Request
 from xai_exporters.errors import GraphError, SourceError
 from xai_exporters.graph.reading import STRAIGHT
 from xai_exporters.sources import load_source
+from xai_exporters.sources.openvino_ir.compressed import require_same
 from xai_exporters.sources.openvino_ir.quantised import _where_unequal
 from xai_exporters.sources.openvino_ir.translate import translate
 
@@ -239,3 +240,13 @@ def test_weights_that_openvino_takes_wrongly(group: int, tmp_path: Path) -> None
     translated = ort.InferenceSession(network.proto.SerializeToString(), providers=["CPUExecutionProvider"])
     [ours] = translated.run(None, {translated.get_inputs()[0].name: x})
     np.testing.assert_allclose(ours, want, rtol=0, atol=2e-3 * np.abs(want).max())
+
+
+def test_what_is_chosen_is_not_compared() -> None:
+    """A list of another length, whole numbers, and an output that is right beside one that a choice moves."""
+    scores, rows = np.ones((1, 4), np.float32), np.ones((3, 6), np.float32)
+    require_same([rows, np.zeros(3, np.int64)], [np.ones((2, 6), np.float32), np.ones(3, np.int64)])
+    require_same([scores, rows], [scores, 2 * rows])
+    for wrong in (1.05 * scores, np.full((1, 4), np.nan, np.float32)):
+        with pytest.raises(SourceError, match="OpenVINO computes it wrongly"):
+            require_same([wrong, np.zeros(3, np.int64)], [scores, np.ones(3, np.int64)])
