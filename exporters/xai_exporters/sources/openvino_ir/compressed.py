@@ -61,6 +61,6 @@ def require_same(got: Sequence[NDArray[Any]], want: Sequence[NDArray[Any]]) -> N
     if shares and not any(share <= _APART for share in shares):
         raise SourceError(
             f"OpenVINO computes it wrongly: its outputs are {min(shares):.0%} from those of the same weights written out as "
-            "floats; compress its weights in groups of 32, 64 or 128, or with one scale for each channel, for OpenVINO runs the file "
-            "so wherever it is deployed"
+            "floats; compress its weights in groups of 32, 64 or 128, or with one scale for each channel, for OpenVINO runs the "
+            "file so wherever it is deployed"
         )
