@@ -1,4 +1,4 @@
-"""State the padding of a pooling whose size shape inference, or whose mean OpenVINO, does not get right.
+"""State the padding of a pooling where shape inference gets its size wrong, or OpenVINO its mean.
 
 With `ceil_mode` a last window that would begin in the padding is left out; ONNX's shape inference up to opset 21 counts it. A graph
 that compares the pooling with its input is then refused by ONNX Runtime. MaxPool, LpPool and AveragePool without
@@ -56,9 +56,8 @@ def _pad(emit: Emitter, node: ir.Node, shapes: Measured) -> None:
     padded = new.outputs[0]
     padded.name, padded.type = emit.unique(f"{name}/padded"), x.type
     for known in (shapes.two, shapes.three):
-        size = known[str(x.name)]
-        more = [pads[i] + pads[rank + i] for i in range(rank)]
-        known[padded.name] = (*size[:2], *(a + b for a, b in zip(size[2:], more, strict=True)))
+        shape = known[str(x.name)]
+        known[padded.name] = (*shape[:2], *(n + pads[i] + pads[rank + i] for i, n in enumerate(shape[2:])))
     emit.graph.insert_before(node, [new])
     node.replace_input_with(0, padded)
     del node.attributes["pads"]

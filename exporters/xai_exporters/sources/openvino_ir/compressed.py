@@ -37,7 +37,7 @@ def has_weights(model: Any) -> bool:
 
 
 def written_out(model: Any) -> Any:
-    """A copy whose weights are floats, folded by OpenVINO itself."""
+    """A copy of an `openvino.Model` whose weights are floats: (codes - zero) scale, folded by OpenVINO itself."""
     passes = importlib.import_module(f"{runtimes.openvino().__name__}.passes")
     copy, manager = model.clone(), passes.Manager()
     manager.register_pass(passes.ConstantFolding())
@@ -48,10 +48,14 @@ def written_out(model: Any) -> Any:
 def require_same(got: Sequence[NDArray[Any]], want: Sequence[NDArray[Any]]) -> None:
     """Compare what a model gives with what its copy gives.
 
-    Lists of boxes are left out by their length, and whole numbers: what is chosen can change with the last digit of a score.
+    Whole numbers are left out, and lists of boxes of different lengths: what is chosen can change with the last digit of a score.
+
+    Args:
+        got: The model's outputs, of any shapes and types.
+        want: The copy's outputs, in the same order.
 
     Raises:
-        SourceError: All outputs of floats differ.
+        SourceError: All outputs of floats differ by more than 1 % of their largest magnitude.
     """
     shares = [
         float(np.abs(a - b).max(initial=0.0)) / (float(np.abs(b).max(initial=0.0)) or 1.0)
